@@ -1,0 +1,156 @@
+"""From flags to a running exporter: `epcc-exporter` and `python -m exporter`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from exporter import config, flags, logs, simulator
+from exporter.app import App, open_store, stop_on_signals
+from exporter.clock import Clock
+from exporter.config import Config, ConfigError, Secret, StoreConfig
+from exporter.statefile import LockedError, NewerStateError
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+DEMO_POLL_SECONDS: Final = 2.0
+DEMO_LOOKBACK_SECONDS: Final = 60.0
+
+_log = logging.getLogger("exporter")
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """The exit code: 0 stopped or done, 1 failed, 2 wrong usage or configuration."""
+    arguments = flags.parse(argv)
+    logs.setup(arguments.log_level, arguments.log_format, sys.stderr)
+    try:
+        if arguments.command == "simulate":
+            return asyncio.run(_simulate(arguments))
+        if arguments.command == "demo":
+            return asyncio.run(_demo(arguments))
+        return _run(arguments)
+    except (LockedError, NewerStateError) as error:
+        logs.log(_log, logging.ERROR, "cannot start", problem=error)
+    except sqlite3.Error as error:
+        logs.log(_log, logging.ERROR, "cannot start: the state cannot be opened", problem=type(error).__name__,
+                 code=getattr(error, "sqlite_errorname", ""), path=arguments.storage_path)  # fmt: skip
+    except OSError as error:
+        logs.log(_log, logging.ERROR, "cannot start", problem=error)
+    return FAILED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    def load() -> Config:
+        return config.load(arguments.config_file, os.environ)
+
+    problems = [problem for problem in [flags.web_config_problem(arguments.web_config_file)] if problem]
+    try:
+        loaded = load()
+    except ConfigError as error:
+        problems = [*error.problems, *problems]
+    if problems:
+        sys.stderr.writelines(f"{problem}\n" for problem in problems)
+        return WRONG_USAGE
+    if arguments.config_check:
+        sys.stdout.write(config.summary(loaded, arguments.config_file) + "\n")
+        return OK
+    if arguments.once:
+        return asyncio.run(_once(loaded, arguments))
+    return asyncio.run(_serve(loaded, arguments, load))
+
+
+async def _serve(loaded: Config, arguments: argparse.Namespace, load: object) -> int:
+    stop = asyncio.Event()
+    clock = Clock()
+    store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
+    try:
+        app = App(loaded, store, clock, load if callable(load) else None, arguments.telemetry_path)
+        reloads: set[asyncio.Task[object]] = set()
+
+        def reload() -> None:
+            task: asyncio.Task[object] = asyncio.ensure_future(app.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        stop_on_signals(stop, reload)
+        await app.run(arguments.listen_addresses, stop)
+    finally:
+        store.close()
+    logs.log(_log, logging.INFO, "stopped")
+    return OK
+
+
+async def _once(loaded: Config, arguments: argparse.Namespace) -> int:
+    clock = Clock()
+    with tempfile.TemporaryDirectory(prefix="epcc-exporter-") as folder:
+        store = open_store(Path(folder) / "data", clock)
+        try:
+            app = App(loaded, store, clock, None, arguments.telemetry_path)
+            page, well = await app.once()
+        finally:
+            store.close()
+    sys.stdout.write(page)
+    return OK if well else FAILED
+
+
+async def _simulate(arguments: argparse.Namespace) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop, lambda: None)
+    await simulator.run(arguments, stop)
+    return OK
+
+
+async def _demo(arguments: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        folder = arguments.storage_path or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="epcc-exporter-demo-"))
+        )
+        epcc = simulator.make_demo(arguments.seed, arguments.scenario, Clock().wall_ns())
+        runner, port = await simulator.serve("127.0.0.1", 0, epcc)
+        try:
+            host, own_port = arguments.listen_addresses[0]
+            where = f"http://{host or '127.0.0.1'}:{own_port}"
+            sys.stdout.write(
+                f"A simulated store is polled every {DEMO_POLL_SECONDS:g} seconds. Look at\n"
+                f"  {where}/         its state in words\n"
+                f"  {where}{arguments.telemetry_path}  what Prometheus reads\n"
+                f"  http://127.0.0.1:{port}/simulator/truth  what the simulated store has sent, to compare\n"
+                "Stop it with Ctrl-C.\n"
+            )
+            sys.stdout.flush()
+            arguments.storage_path = folder
+            return await _serve(_demo_config(port), arguments, None)
+        finally:
+            await runner.cleanup()
+
+
+def _demo_config(port: int) -> Config:
+    store = StoreConfig(
+        name="demo",
+        api_url=f"http://127.0.0.1:{port}",
+        client_id=Secret("demo"),
+        client_secret=Secret("demo-secret"),
+        poll_interval=DEMO_POLL_SECONDS,
+        lookback=DEMO_LOOKBACK_SECONDS,
+        reconcile_interval=DEMO_LOOKBACK_SECONDS,
+        requests_per_second=100.0,  # a simulated store has no shop to share its limit with
+        history="count",
+    )
+    return Config((store,))
+
+
+if __name__ == "__main__":
+    main()

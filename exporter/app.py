@@ -1,0 +1,276 @@
+"""The exporter as a whole: pollers, announcements, pages, reload, and how it ends. Wired by hand, and here alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from exporter import logs
+from exporter.api import Api, Budget
+from exporter.clock import Clock
+from exporter.config import Config, ConfigError, StoreConfig
+from exporter.exposition import Exposition
+from exporter.fetch import CONCURRENCY, Fetch
+from exporter.intake import Intake, Writer
+from exporter.metrics import OwnMetrics, Shown
+from exporter.poller import StorePoller
+from exporter.scrapers import Key, Scrapers
+from exporter.server import IntegrationStatus, Server, StoreStatus
+from exporter.store import StorageError, Store
+
+STOP_SECONDS: Final = 4.0  # SIGTERM to end: what takes longer is left to the next start, which goes on from disk
+ANNOUNCE_RETRY_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """One store under way."""
+
+    poller: StorePoller
+    session: aiohttp.ClientSession
+    task: asyncio.Task[None]
+
+
+class App:
+    """`load` reads the configuration anew for a reload; None: there is nothing to reload."""
+
+    def __init__(
+        self, config: Config, store: Store, clock: Clock, load: Callable[[], Config] | None, telemetry_path: str
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._load = load
+        self._own = OwnMetrics()
+        self._exposition = Exposition(self._own)
+        self._scrapers = Scrapers()
+        self._writer = Writer()
+        self._running: dict[str, _Running] = {}
+        self._reloading = asyncio.Lock()
+        self._scraped = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.server = Server(
+            exposition=self._exposition,
+            telemetry_path=telemetry_path,
+            unready=self.unready,
+            reload=self.reload,
+            status=self._status,
+            scraped=self._note_scrape,
+        )
+
+    # --- life
+
+    async def run(self, addresses: Sequence[tuple[str, int]], stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises OSError for a taken port, and whatever broke an invariant."""
+        bound = await self.server.start(addresses)
+        for host, port in bound:
+            logs.log(_log, logging.INFO, "listening", address=f"{host}:{port}")
+        self._note_loaded(ok=True)
+        for store in self._config.stores:
+            self._start(store)
+        announcing = asyncio.create_task(self._announce_for_ever())
+        announcing.add_done_callback(self._mind_end)
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
+        try:
+            await self._failed
+        finally:
+            stopped.cancel()
+            announcing.cancel()
+            await self._end(announcing)
+
+    async def once(self) -> tuple[str, bool]:
+        """One poll of each store: what a scrape would get, and whether every poll ended well."""
+        for store in self._config.stores:
+            self._start(store, once=True)
+        await asyncio.gather(*(running.task for running in self._running.values()))
+        await self._end()
+        page = await self._exposition.rendered("text", gzip=False)
+        return page.body.decode(), all(running.poller.failure is None for running in self._running.values())
+
+    async def _end(self, *others: asyncio.Task[None]) -> None:
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait([*tasks, *others, asyncio.create_task(self.server.stop())], timeout=STOP_SECONDS)
+        for running in self._running.values():
+            await running.session.close()
+        self._writer.close()
+
+    def _mind_end(self, task: asyncio.Task[None]) -> None:
+        """A task that ends by itself broke an invariant: the process ends, and the restart goes on from disk."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    # --- stores
+
+    def _start(self, config: StoreConfig, *, once: bool = False) -> None:
+        name = config.name
+        self._own.add_store(name)
+        # Cookies and environment proxies are nobody's wish here; compressed answers are opened under our own limit.
+        session = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=CONCURRENCY + 1),
+        )
+
+        def observe(endpoint: str, code: str, seconds: float) -> None:
+            self._own.api_requests.labels(store=name, endpoint=endpoint, code=code).inc()
+            self._own.api_request_duration.labels(store=name, endpoint=endpoint).observe(seconds)
+
+        budget = Budget(config.requests_per_second, self._clock)
+        fetch = Fetch(Api(config, session, self._clock, observe, budget), self._clock)
+        intake = Intake(name, self._store, self._writer, self, self._own)
+        poller = StorePoller(
+            config=config,
+            fetch=fetch,
+            store=self._store,
+            writer=self._writer,
+            intake=intake,
+            own=self._own,
+            clock=self._clock,
+        )
+        task = asyncio.create_task(poller.poll() if once else poller.run())
+        task.add_done_callback(self._mind_end)
+        self._running[name] = _Running(poller, session, task)
+
+    async def _stop(self, name: str) -> None:
+        running = self._running.pop(name)
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        await running.session.close()
+
+    async def reload(self) -> Sequence[str]:
+        """Reads the configuration anew; the problems, after which the last good one stays."""
+        async with self._reloading:
+            if self._load is None:
+                return ["there is no configuration file to reload"]
+            try:
+                config = await asyncio.to_thread(self._load)
+            except ConfigError as error:
+                self._note_loaded(ok=False)
+                for problem in error.problems:
+                    logs.log(_log, logging.ERROR, "the configuration was not reloaded", problem=problem)
+                return error.problems
+            before = {store.name: store for store in self._config.stores}
+            wanted = {store.name: store for store in config.stores}
+            for name in before.keys() - wanted.keys():
+                await self._stop(name)
+                self._scrapers.forget_store(name)
+                self._exposition.drop_store(name)
+                self._own.remove_store(name)
+            for name, store in wanted.items():
+                if name in before and before[name] != store:
+                    await self._stop(name)
+                if name not in before or before[name] != store:
+                    self._start(store)
+            self._config = config
+            self._note_loaded(ok=True)
+            logs.log(_log, logging.INFO, "the configuration was reloaded", stores=len(wanted))
+            return []
+
+    def _note_loaded(self, *, ok: bool) -> None:
+        self._own.config_last_reload_successful.set(1 if ok else 0)
+        if ok:
+            self._own.config_last_reload_success_timestamp_seconds.set(self._clock.wall_ns() / 1e9)
+
+    # --- what is shown, and to whom
+
+    def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
+        """Committed tallies, to the exposition; their newborn series, to the scrapers' book."""
+        version = self._exposition.publish(store, changes)
+        newborn: set[Key] = set()
+        for integration_id, shown in changes.items():
+            if shown is None:
+                self._scrapers.forget_integration(store, integration_id)
+                continue
+            if not shown.tally.announced:
+                newborn.add((store, integration_id, None))
+            codes = shown.tally.responses.keys() - set(shown.tally.announced_codes)
+            newborn.update((store, integration_id, code) for code in codes)
+        self._scrapers.newborn(newborn, version)
+        self._own.series_held.labels(store=store).set(self._exposition.held(store))
+
+    def _note_scrape(self, client: tuple[str, str], is_scraper: bool, version: int) -> None:
+        self._scrapers.read(client, is_scraper, version, self._clock.monotonic())
+        self._scraped.set()
+
+    async def _announce_for_ever(self) -> None:
+        while True:
+            await self._scraped.wait()
+            self._scraped.clear()
+            ready = self._scrapers.ready(self._clock.monotonic())
+            for name in sorted({key[0] for key in ready}):
+                keys = [key for key in ready if key[0] == name]
+                running = self._running.get(name)
+                if running is None:
+                    continue
+                try:
+                    await running.poller.intake.announce(
+                        [(integration, code) for _, integration, code in keys], self._clock.wall_ns()
+                    )
+                except StorageError:
+                    # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
+                    self._scraped.set()
+                    await self._clock.sleep(ANNOUNCE_RETRY_SECONDS)
+                else:
+                    self._scrapers.forget(keys)
+
+    def unready(self) -> list[str]:
+        """Stores whose first poll has neither ended nor failed."""
+        return sorted(name for name, running in self._running.items() if not running.poller.ended_once)
+
+    def _status(self) -> list[StoreStatus]:
+        return [_status(name, running.poller) for name, running in sorted(self._running.items())]
+
+
+def _status(name: str, poller: StorePoller) -> StoreStatus:
+    marks, intake = poller.intake.marks, poller.intake
+    state = "starting" if not poller.ended_once else "failing" if poller.failure else "polled"
+    return StoreStatus(
+        name=name,
+        state=state,
+        last_poll_ns=poller.last_poll_ns,
+        complete_through_ns=marks.complete_through_ns,
+        last_error=poller.failure,
+        integrations=[
+            IntegrationStatus(
+                name=intake.integrations[i].name if i in intake.integrations else i,
+                id=i,
+                attempts=tally.attempts,
+                failed=tally.failed,
+                consecutive_failures=tally.consecutive_failures,
+                last_attempt_ns=tally.last_attempt_ns,
+                enabled=intake.integrations[i].enabled if i in intake.integrations else None,
+            )
+            for i, tally in sorted(intake.tallies.items())
+            if marks.begun and i not in intake.excluded
+        ],
+    )
+
+
+def open_store(folder: Path, clock: Clock) -> Store:
+    """Raises LockedError, NewerStateError, OSError, sqlite3.Error. A damaged file is moved aside, loudly."""
+    store = Store.open(folder, clock.wall_ns())
+    if store.moved_aside is not None:
+        logs.log(_log, logging.ERROR, "the state was damaged: it was moved aside, and counters begin at 0",
+                 moved_to=store.moved_aside)  # fmt: skip
+    return store
+
+
+def stop_on_signals(stop: asyncio.Event, reload: Callable[[], object]) -> None:
+    """SIGTERM and SIGINT end the process, SIGHUP reloads."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)

@@ -1,0 +1,251 @@
+"""A YAML file as nodes that know their line, and what becomes of each: values, or problems.
+
+Every problem is `FILE:LINE: path: what was found, what is wanted`. What a value is for, `config` knows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+FILE_BYTES_MAX: Final = 1 << 20
+NODES_MAX: Final = 10_000  # with aliases counted each time they are used
+SHOWN_MAX: Final = 60  # characters of a value in a problem
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+_DURATION: Final = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
+)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds of a duration as Prometheus writes it, like 500ms or 1h30m; None: not one, as a bare number is not."""
+    if text == "0":
+        return None
+    match = _DURATION.fullmatch(text) if text and len(text) <= 50 else None
+    if match is None:
+        return None
+    parts = zip(match.groups(), ("y", "w", "d", "h", "m", "s", "ms"), strict=True)
+    return sum(int(part) * _UNITS[unit] for part, unit in parts if part is not None)
+
+
+def show_duration(seconds: float) -> str:
+    """As Prometheus writes it."""
+    left = round(seconds * 1000)
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        number, left = divmod(left, round(_UNITS[unit] * 1000))
+        parts.append(f"{number}{unit}" if number else "")
+    return "".join(parts) or "0s"
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A scalar's text. `shown` is what a problem may print of it."""
+
+    text: str
+    line: int
+    plain: bool  # not quoted: `5` is a number, "5" is text
+    shown: str
+    null: bool = False
+
+
+@dataclass(slots=True)
+class Reader:
+    """Nodes to values. Problems gather; a value with a problem is None and goes no further."""
+
+    file: str
+    folder: Path
+    environ: Mapping[str, str]
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def problem(self, line: int, path: str, text: str) -> None:
+        where = f"{path}: " if path else ""
+        self.problems.append((line, f"{self.file}:{line}: {where}{text}"))
+
+    def scalar(self, node: yaml.Node, path: str, wanted: str, *, secret: bool = False) -> Scalar | None:
+        line = node.start_mark.line + 1
+        if not isinstance(node, yaml.ScalarNode):
+            kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+            self.problem(line, path, f"{kind}, wanted {wanted}")
+            return None
+        text = node.value
+        if node.tag == "!env":
+            if text not in self.environ:
+                self.problem(line, path, f"the environment variable {shown(text)} is not set")
+                return None
+            return Scalar(self.environ[text], line, True, f"the value of {text}")
+        if node.tag == "!file":
+            return self._from_file(text, line, path)
+        if node.tag.startswith("!"):
+            close = difflib.get_close_matches(node.tag, ["!env", "!file"], n=1)
+            hint = f", did you mean {close[0]}?" if close else "; there are !env NAME and !file PATH"
+            self.problem(line, path, f"unknown tag {shown(node.tag)}{hint}")
+            return None
+        null = node.tag == "tag:yaml.org,2002:null" and node.style is None
+        return Scalar(text, line, node.style is None, "a value" if secret else shown(text), null)
+
+    def _from_file(self, name: str, line: int, path: str) -> Scalar | None:
+        try:
+            with (self.folder / name).open("rb") as file:
+                return Scalar(file.read(FILE_BYTES_MAX).decode().strip(), line, True, f"the content of {name}")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            self.problem(line, path, f"the file {shown(name)} cannot be read ({type(error).__name__})")
+            return None
+
+    def mapping(self, node: yaml.Node, path: str, known: Iterable[str]) -> dict[str, tuple[yaml.Node, int]]:
+        """The values by key, with the line of the key; unknown and duplicate keys are problems."""
+        line = node.start_mark.line + 1
+        known = sorted(known)
+        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(line, path, f"{kind_of(node)}, wanted a mapping with keys {', '.join(known)}")
+            return {}
+        found: dict[str, tuple[yaml.Node, int]] = {}
+        for key_node, value in node.value:
+            line = key_node.start_mark.line + 1
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            here = f"{path}.{key}" if path else str(key)
+            if key is None:
+                self.problem(line, path, f"{kind_of(key_node)} as a key, wanted one of {', '.join(known)}")
+            elif key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f", did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+                self.problem(line, f"{path}.{_cut(key)}" if path else _cut(key), f"unknown key{hint}")
+            elif key in found:
+                self.problem(line, here, f"duplicate key, first on line {found[key][1]}")
+            else:
+                found[key] = (value, line)
+        return found
+
+
+Read = Callable[[Reader, yaml.Node, str], Any]
+
+
+def text_of(wanted: str, check: Callable[[str], str | None] = lambda text: None, *, secret: bool = False) -> Read:
+    """`check` says what is wrong with a text, or None."""
+
+    def read(reader: Reader, node: yaml.Node, path: str) -> Any:
+        scalar = reader.scalar(node, path, wanted, secret=secret)
+        if scalar is None:
+            return None
+        if scalar.null or not scalar.text.strip():
+            reader.problem(scalar.line, path, f"empty, wanted {wanted}")
+            return None
+        if (wrong := check(scalar.text)) is not None:
+            found = "a value" if "@" in scalar.text else scalar.shown  # a URL may hold a password
+            reader.problem(scalar.line, path, f"{found}: {wrong}, wanted {wanted}")
+            return None
+        return scalar.text
+
+    return read
+
+
+def duration(low: float, high: float, *, zero: bool = False) -> Read:
+    wanted = f"a duration from {show_duration(low)} to {show_duration(high)}" + (", or 0s" if zero else "")
+
+    def read(reader: Reader, node: yaml.Node, path: str) -> Any:
+        scalar = reader.scalar(node, path, wanted)
+        if scalar is None:
+            return None
+        seconds = parse_duration(scalar.text)
+        if seconds is None:
+            hint = f" (write {scalar.text}s?)" if scalar.text.isdigit() and len(scalar.text) < 10 else ""
+            reader.problem(
+                scalar.line, path, f"{scalar.shown} is not a duration{hint}, wanted {wanted}, like 30s or 1h30m"
+            )
+        elif not (low <= seconds <= high or (zero and seconds == 0)):
+            reader.problem(scalar.line, path, f"{scalar.shown} is outside the limits, wanted {wanted}")
+        else:
+            return seconds
+        return None
+
+    return read
+
+
+def number(low: float, high: float, *, whole: bool = False) -> Read:
+    wanted = f"a {'whole ' if whole else ''}number from {low:g} to {high:g}"
+
+    def read(reader: Reader, node: yaml.Node, path: str) -> Any:
+        scalar = reader.scalar(node, path, wanted)
+        if scalar is None:
+            return None
+        if not scalar.plain or not re.fullmatch(r"-?\d{1,12}" if whole else r"-?\d{1,12}(?:\.\d{1,12})?", scalar.text):
+            reader.problem(scalar.line, path, f"{scalar.shown} is not a number, wanted {wanted}")
+            return None
+        number = int(scalar.text) if whole else float(scalar.text)
+        if not low <= number <= high:
+            reader.problem(scalar.line, path, f"{scalar.shown} is outside the limits, wanted {wanted}")
+            return None
+        return number
+
+    return read
+
+
+def choice(*choices: str) -> Read:
+    wanted = " or ".join(choices)
+
+    def read(reader: Reader, node: yaml.Node, path: str) -> Any:
+        scalar = reader.scalar(node, path, wanted)
+        if scalar is None or scalar.text in choices:
+            return scalar.text if scalar is not None else None
+        close = difflib.get_close_matches(scalar.text, choices, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        reader.problem(scalar.line, path, f"{scalar.shown}, wanted {wanted}{hint}")
+        return None
+
+    return read
+
+
+def compose(content: bytes, reader: Reader) -> yaml.Node | None:
+    try:
+        documents = list(yaml.compose_all(content.decode("utf-8-sig"), Loader=yaml.SafeLoader))
+    except UnicodeDecodeError:
+        reader.problem(1, "", "not UTF-8")
+        return None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        # The library's text may quote the line, and with it a secret: only its own words are taken.
+        words = getattr(error, "problem", None) if isinstance(error, yaml.MarkedYAMLError) else None
+        reader.problem(mark.line + 1 if mark is not None else 1, "", f"not YAML: {words or 'cannot be parsed'}")
+        return None
+    if len(documents) != 1:
+        reader.problem(1, "", f"{len(documents)} documents, wanted one with the key stores")
+        return None
+    if _nodes(documents[0], NODES_MAX) < 0:
+        reader.problem(1, "", f"more than {NODES_MAX} values")
+        return None
+    return documents[0]
+
+
+def _nodes(node: yaml.Node, left: int) -> int:
+    """What is left of `left` when each use of each node was counted; negative: too many, or an alias to itself."""
+    stack = [node]
+    while stack and left >= 0:
+        each = stack.pop()
+        left -= 1
+        if isinstance(each, yaml.SequenceNode):
+            stack.extend(each.value)
+        elif isinstance(each, yaml.MappingNode):
+            stack.extend(part for pair in each.value for part in pair)
+    return left
+
+
+def kind_of(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return "nothing" if node.tag == "tag:yaml.org,2002:null" else "a single value"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+
+
+def shown(text: str) -> str:
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"

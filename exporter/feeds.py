@@ -1,0 +1,296 @@
+"""Which lists a walk reads, and what its end means for the marks.
+
+*All logs* is the steady feed. *Logs for an integration* takes over where that ends at the offset limit above the floor,
+or where few integrations are wanted. Past the limit of those, the job list and the logs of each job are all that is
+left. What still cannot be reached is a gap; the marks move on all the same: waiting would only widen it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote
+
+from exporter import logs
+from exporter.api import ApiError
+from exporter.config import StoreConfig
+from exporter.fetch import LIMIT_CODES, Fetch, Pages
+from exporter.intake import Intake
+from exporter.metrics import OwnMetrics
+from exporter.questions import NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
+from exporter.records import Page, read_jobs, read_page
+from exporter.rows import Feed, Gap, Marks
+from exporter.walk import Walk
+
+OFFSET_LIMIT: Final = 10_000  # EPCC's documented soft limit, until this store has shown its own
+FEW_INTEGRATIONS: Final = 5  # `include` naming no more than these is read from their own lists
+AUDIT_EVERY: Final = 4  # complete walks: every fourth goes down to `keep`, for logs later than `lookback`
+JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset limit
+JOB_PAGES_MAX: Final = 200
+VOTES: Final = 2  # walks in a row that must see another order before it is believed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    complete: bool
+    again: bool  # walk completely, at once
+
+
+class Feeds:
+    """One store's lists."""
+
+    def __init__(self, config: StoreConfig, fetch: Fetch, intake: Intake, own: OwnMetrics) -> None:
+        self._config = config
+        self._fetch = fetch
+        self._intake = intake
+        self._own = own
+        self._complete_walks = 0
+        self._lookback_ns = round(config.lookback * 1e9)
+        self.reach = OFFSET_LIMIT + config.page_limit  # logs that a walk can reach
+
+    async def walk(self, *, complete: bool) -> Result:
+        """One walk over the feed, with whatever it takes to reach the floor. Raises ApiError, StorageError."""
+        marks = self._intake.marks.copied()
+        own_lists = self._own_lists()
+        if own_lists is None:
+            ended = await self._walk_list("", self._goal(marks, "", quick=not complete), marks)
+            if ended.how in ("capped", "paging_ignored"):
+                self._mind_reach(ended)
+                if not complete:
+                    return Result(complete=False, again=True)
+        else:
+            ended = await self._walk_each(own_lists, self._goal(marks, "", quick=not complete), marks)
+        if not complete and not ended.complete:
+            await self._intake.flush(_now(ended, marks))
+            return Result(complete=False, again=ended.how != "known" or ended.broken)
+        gaps: list[Gap] = []
+        if not ended.complete:
+            ended, gaps = await self._reach_further(ended, marks)
+        await self._end(ended, marks, gaps)
+        return Result(complete=ended.complete, again=ended.broken)
+
+    def _own_lists(self) -> list[str] | None:
+        """The integrations to read one by one, where `include` names few and all of them are known."""
+        if not 0 < len(self._config.include) <= FEW_INTEGRATIONS:
+            return None
+        wanted = [i for i in self._intake.integrations if i not in self._intake.excluded]
+        return wanted if len(wanted) == len(self._config.include) else None
+
+    def _goal(self, marks: Marks, key: str, *, quick: bool) -> Goal:
+        feed = marks.feeds.get(key) or Feed()
+        stop_ns = marks.floor_ns
+        if not quick:
+            self._complete_walks += 1
+            if self._complete_walks % AUDIT_EVERY == 0 and marks.keep_ns is not None:
+                stop_ns = marks.keep_ns
+        return Goal(
+            lookback_ns=self._lookback_ns,
+            floor_ns=marks.floor_ns,
+            stop_ns=stop_ns,
+            # A store without a floor that has begun was empty, or shows no times: all that it lists is news.
+            whole=marks.floor_ns is None and (marks.begun or self._intake.counting),
+            quick=quick,
+            order=feed.order,
+            tail_hint=feed.tail_at,
+        )
+
+    # --- one list
+
+    async def _walk_list(self, key: str, goal: Goal, marks: Marks) -> Ended:
+        """`key`: an integration's id, or "" for all logs. What the walk saw of the list's order goes into `marks`."""
+        endpoint, path = ("integration_logs", f"/integrations/{quote(key, safe='')}/logs") if key else (
+            "logs", "/integrations/logs")  # fmt: skip
+
+        def page(offset: int) -> asyncio.Future[tuple[Page, int] | None]:
+            return asyncio.ensure_future(self._fetch.page(endpoint, path, offset, self._config.page_limit, key or None))
+
+        walk, pages = Walk(goal), Pages(page)
+        questions = walk.start()
+        try:
+            ask = next(questions)
+            while True:
+                found = await pages.at(ask.offset, ask.ahead)
+                if found is None:
+                    ask = questions.send(Refused())
+                    continue
+                offset, got, server_ns = found
+                unknown = await self._intake.enter(got, server_ns)
+                ask = questions.send(Got(offset, got, unknown, server_ns))
+        except StopIteration as stop:
+            ended: Ended = stop.value
+        finally:
+            await pages.close()
+        self._own.walk_pages.labels(store=self._config.name).set(ended.pages)
+        self._vote(marks.feeds.setdefault(key, Feed()), ended, key)
+        return ended
+
+    def _vote(self, feed: Feed, ended: Ended, key: str) -> None:
+        feed.tail_at = ended.tail_at if ended.tail_at is not None else feed.tail_at
+        seen = ended.evidence
+        if seen is None:
+            # A walk that found the head or the far end elsewhere than the order says, without times to say why.
+            seen = UNORDERED if ended.swept and feed.order in (NEWEST_FIRST, OLDEST_FIRST) else None
+        if seen is None or seen == feed.order:
+            feed.dissent = 0 if seen is not None else feed.dissent
+            return
+        feed.dissent += 1
+        if feed.order == UNKNOWN or feed.dissent >= VOTES:
+            logs.log(_log, logging.INFO, "the order of a list was observed", store=self._config.name,
+                     list=key or "all logs", order=seen, before=feed.order)  # fmt: skip
+            feed.order, feed.dissent, feed.tail_at = seen, 0, None if seen != OLDEST_FIRST else feed.tail_at
+
+    async def _walk_each(self, integrations: list[str], goal: Goal, marks: Marks) -> Ended:
+        """Several integrations' lists as one feed: complete if all of them are."""
+        whole: Ended | None = None
+        for integration_id in integrations:
+            feed = marks.feeds.get(integration_id) or Feed()
+            own = replace(goal, order=feed.order, tail_hint=feed.tail_at,
+                          clamp_ns=whole.clamp_ns if whole is not None else goal.clamp_ns)  # fmt: skip
+            try:
+                ended = await self._walk_list(integration_id, own, marks)
+            except ApiError as error:
+                if error.code != 404 or integration_id in self._intake.integrations:
+                    raise
+                ended = _vanished(own)
+            if ended.how == "capped":
+                ended = replace(ended, complete=await self._walk_jobs(integration_id))
+            whole = ended if whole is None else _together(whole, ended)
+        return whole if whole is not None else replace(_vanished(goal), complete=True, how="end")
+
+    async def _walk_jobs(self, integration_id: str) -> bool:
+        """The logs of the jobs of an integration whose list goes on past the offset limit. True: all were read."""
+        path = f"/integrations/{quote(integration_id, safe='')}/jobs"
+        jobs, _ = await list_jobs(self._fetch, path, self._config.page_limit)
+        if jobs is None or len(jobs) > JOB_LOOKUPS_MAX:
+            return False
+        for job_id in jobs:
+            page, server_ns = await self._fetch.get(
+                "job_logs", f"{path}/{quote(job_id, safe='')}/logs", {}, lambda body: read_page(body, integration_id)
+            )
+            await self._intake.enter(page, server_ns)
+        return True
+
+    # --- what an end means
+
+    def _mind_reach(self, ended: Ended) -> None:
+        if ended.tail_at is not None and ended.how == "capped":
+            self.reach = min(self.reach, ended.tail_at + 1)
+
+    async def _reach_further(self, ended: Ended, marks: Marks) -> tuple[Ended, list[Gap]]:
+        """A complete walk that did not come through: by other lists, or as a gap that says so."""
+        if ended.how in ("stuck", "overtaken", "too_long"):
+            raise ApiError("invalid_response", detail=f"the walk through the list is {ended.how.replace('_', ' ')}")
+        if ended.how == "capped":
+            goal = replace(self._goal(marks, "", quick=False), clamp_ns=ended.clamp_ns)
+            each = await self._walk_each(self._intake.known_integrations(), goal, marks)
+            together = replace(
+                _together(ended, each), complete=each.complete, how="floor" if each.complete else "capped"
+            )
+            if together.complete:
+                return together, []
+            ended = together
+        cause = {"capped": "offset_limit", "paging_ignored": "paging_ignored"}.get(ended.how, "order")
+        through_ns = marks.complete_through_ns if marks.complete_through_ns is not None else ended.oldest_ns
+        gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, _now(ended, marks))
+        logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause)
+        return ended, [gap]
+
+    async def _end(self, ended: Ended, marks: Marks, gaps: list[Gap]) -> None:
+        """Moves the marks, which only a complete walk and a recorded gap may, in the transaction of its last batch."""
+        first = not marks.begun
+        now_ns = _now(ended, marks)
+        floor_before = marks.floor_ns
+        if floor_before is not None and ended.complete and ended.how == "end" and not ended.ground and (
+            ended.newest_ns is not None
+        ):  # fmt: skip
+            # The whole list was read, and nothing on it was known: retention has passed what had been counted.
+            gaps = [*gaps, Gap("retention", floor_before, now_ns)]
+        if ended.newest_ns is not None:
+            floor_ns = ended.newest_ns - self._lookback_ns
+            marks.floor_ns = floor_ns if floor_before is None else max(floor_before, floor_ns)
+        feed = marks.feeds.get("")
+        jumbled = ended.untimed or (feed is not None and feed.order == UNORDERED)
+        if marks.floor_ns is not None and not (ended.swept and jumbled):
+            keep_ns = marks.floor_ns - self._lookback_ns
+            if first and ended.stop_ns is not None:
+                keep_ns = marks.floor_ns = ended.stop_ns  # what lies below was never looked at
+            marks.keep_ns = keep_ns if marks.keep_ns is None else max(marks.keep_ns, keep_ns)
+        marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
+        marks.begun = True
+        await self._intake.flush(
+            now_ns,
+            marks=marks,
+            gaps=gaps,
+            listed=ended.listed if ended.swept and jumbled and ended.complete else None,
+            announce_all=first and self._intake.counting,
+        )
+        self._intake.counting = True
+
+
+async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str] | None, int]:
+    """All job ids that EPCC lists, whether it pages them or not (None: there are more), and its clock (ns)."""
+    found: dict[str, None] = {}
+    offset = server_ns = 0
+    for _ in range(JOB_PAGES_MAX):
+        query = {"page[limit]": str(limit), "page[offset]": str(offset)}
+        try:
+            (ids, length), server_ns = await fetch.get("jobs", path, query, read_jobs)
+        except ApiError as error:
+            if offset > 0 and error.code in LIMIT_CODES:
+                return None, server_ns
+            raise
+        news = [job_id for job_id in ids if job_id not in found]
+        found.update(dict.fromkeys(news))
+        if not news:
+            return list(found), server_ns
+        offset += length
+    return None, server_ns
+
+
+def _now(ended: Ended, marks: Marks) -> int:
+    return ended.clamp_ns if ended.clamp_ns is not None else marks.born_ns
+
+
+def _vanished(goal: Goal) -> Ended:
+    """The list of an integration that is gone: nothing of it can be shown to be complete."""
+    return Ended(
+        complete=False,
+        how="gone",
+        clamp_ns=goal.clamp_ns,
+        newest_ns=None,
+        oldest_ns=None,
+        stop_ns=goal.stop_ns,
+        evidence=None,
+        listed=frozenset(),
+        swept=False,
+        pages=0,
+        tail_at=None,
+        broken=False,
+        ground=False,
+        untimed=False,
+    )
+
+
+def _together(a: Ended, b: Ended) -> Ended:
+    newest = [at for at in (a.newest_ns, b.newest_ns) if at is not None]
+    oldest = [at for at in (a.oldest_ns, b.oldest_ns) if at is not None]
+    stops = [at for at in (a.stop_ns, b.stop_ns) if at is not None]
+    return replace(
+        a,
+        complete=a.complete and b.complete,
+        how=a.how if not a.complete else b.how,
+        clamp_ns=a.clamp_ns if a.clamp_ns is not None else b.clamp_ns,
+        newest_ns=max(newest, default=None),
+        oldest_ns=min(oldest, default=None),
+        stop_ns=max(stops, default=None),
+        listed=a.listed | b.listed,
+        swept=a.swept and b.swept,
+        pages=a.pages + b.pages,
+        broken=a.broken or b.broken,
+        ground=a.ground or b.ground,
+        untimed=a.untimed or b.untimed,
+    )

@@ -1,0 +1,142 @@
+"""The command line: commands, flags in Prometheus's style, and what is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from exporter import __version__, logs, simulator
+
+COMMANDS: Final = {
+    "run": "the exporter (the default)",
+    "demo": "a simulated store in the same process and the exporter on it: no account, no file",
+    "simulate": "the simulated EPCC alone, over HTTP",
+}
+ADDRESSES: Final = [("", 10058)]
+RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with a hint for a misspelt flag."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if message.startswith("unrecognized arguments: "):
+            wrong = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+            close = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1)
+            hint = f", did you mean {close[0]}?" if close else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint}\nSee {self.prog} --help.\n")
+
+
+def address(text: str) -> tuple[str, int]:
+    """`:10058` (all addresses), `127.0.0.1:0`, `[::1]:10058` → (host, port); host "" is all of them."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise argparse.ArgumentTypeError(f"{text!r}: an IPv6 address needs brackets, like [::1]:10058")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted HOST:PORT or :PORT")
+    return host, int(port)
+
+
+def telemetry_path(text: str) -> str:
+    """A path of our own pages for the metrics."""
+    plain = text.startswith("/") and text.isascii() and text.isprintable() and not any(c in text for c in " {}?#%")
+    if not plain or text == "/" or text.startswith(RESERVED_PATHS):
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a path like /metrics, and none that other pages have")
+    return text
+
+
+def _logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log.level", dest="log_level", choices=sorted(logs.LEVELS, key=lambda n: logs.LEVELS[n]),
+                        default="info", help="lines below it are not written (default info)")  # fmt: skip
+    parser.add_argument("--log.format", dest="log_format", choices=logs.FORMATS, default="logfmt",
+                        help="format of a line (default logfmt)")  # fmt: skip
+
+
+def _parsers() -> dict[str, _Parser]:
+    version = f"epcc-exporter, version {__version__} (python {platform.python_version()})"
+    listed = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    made = {}
+    for name, text in COMMANDS.items():
+        parser = made[name] = _Parser(
+            prog="epcc-exporter" if name == "run" else f"epcc-exporter {name}",
+            usage="epcc-exporter [run] [FLAGS]" if name == "run" else f"epcc-exporter {name} [FLAGS]",
+            description=f"commands:\n{listed}" if name == "run" else text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("--version", action="version", version=version, help="print the version and exit")
+        _logging(parser)
+    _run_flags(made["run"])
+    _demo_flags(made["demo"])
+    simulator.add_arguments(made["simulate"])
+    return made
+
+
+def _run_flags(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
+                     help="the configuration (default config.yaml)")  # fmt: skip
+    run.add_argument("--config.check", dest="config_check", action="store_true",
+                     help="check the configuration and exit: 0 good, 2 not")  # fmt: skip
+    run.add_argument("--once", action="store_true",
+                     help="poll each store once, print what a scrape would get, leave no state")  # fmt: skip
+    run.add_argument("--storage.path", dest="storage_path", type=Path, default=Path("data"), metavar="FOLDER",
+                     help="folder of the durable state (default data)")  # fmt: skip
+    _web_flags(run, ":10058 on every address")
+    run.add_argument("--web.config.file", dest="web_config_file", type=Path, default=None, metavar="FILE",
+                     help="TLS and authentication, in exporter-toolkit's format: not in this version")  # fmt: skip
+
+
+def _web_flags(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--web.listen-address", dest="listen_addresses", type=address, action="append", default=None,
+                        metavar="HOST:PORT", help=f"where to listen; may be repeated (default {default})")  # fmt: skip
+    parser.add_argument("--web.telemetry-path", dest="telemetry_path", type=telemetry_path, default="/metrics",
+                        metavar="PATH", help="path of the metrics (default /metrics)")  # fmt: skip
+
+
+def _demo_flags(demo: argparse.ArgumentParser) -> None:
+    _web_flags(demo, "127.0.0.1:10058")
+    demo.add_argument("--scenario", choices=sorted(simulator.SCENARIOS), default="shop",
+                      help="what happens in the shop (default shop)")  # fmt: skip
+    demo.add_argument("--seed", type=int, default=1, help="the same seed gives the same shop (default 1)")
+    demo.add_argument("--storage.path", dest="storage_path", type=Path, default=None, metavar="FOLDER",
+                      help="folder of the durable state (default: a temporary one)")  # fmt: skip
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags, with `command`. Exits with 2 where they are wrong, with 0 after --help and --version."""
+    command, rest = "run", list(argv)
+    if rest and not rest[0].startswith("-"):
+        command = rest.pop(0)
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        sys.stderr.write(f"epcc-exporter: error: unknown command {command!r}{hint}; there are {', '.join(COMMANDS)}\n")
+        sys.exit(2)
+    arguments = _parsers()[command].parse_args(rest)
+    arguments.command = command
+    if command != "simulate" and arguments.listen_addresses is None:
+        arguments.listen_addresses = [("127.0.0.1", 10058)] if command == "demo" else list(ADDRESSES)
+    return arguments
+
+
+def web_config_problem(path: Path | None) -> str | None:
+    """What is wrong with --web.config.file. A file that asks for protection is never passed over in silence."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            lines = file.read(1 << 20).decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror or type(error).__name__})"
+    meaningful = [line for line in lines if line.strip() not in ("", "---", "{}") and not line.lstrip().startswith("#")]
+    if meaningful:
+        return f"{path}: TLS and authentication are not supported by this version, and it will not serve without them"
+    return None

@@ -1,0 +1,241 @@
+"""From pages to what is shown: attempts gather here, are committed in batches, and only then published.
+
+All writing goes through one thread (`Writer`), so that neither the event loop nor another store waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol, TypeVar
+
+from exporter import logs
+from exporter.metrics import OwnMetrics, Shown
+from exporter.records import UNKNOWN_INTEGRATION, Attempt, Integration, Page
+from exporter.rows import Batch, Committed, Gap, Marks
+from exporter.store import StorageError, Store
+from exporter.tally import Tally
+
+BATCH_ATTEMPTS: Final = (
+    2_000  # per transaction: large enough that fsync is cheap, small enough to hold the disk shortly
+)
+REMEMBERED_MAX: Final = 10_000  # rejected records and late ids told apart; beyond it the oldest may be reported again
+LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Publisher(Protocol):
+    """Where committed numbers go."""
+
+    def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None: ...
+
+
+class Writer:
+    """The one thread that touches the state file."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    async def __call__(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def close(self) -> None:
+        """Waits for the transaction under way."""
+        self._executor.shutdown(wait=True)
+
+
+class _Remembered:
+    """A bounded set of keys: `new` is True the first time."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, None] = OrderedDict()
+
+    def new(self, key: str) -> bool:
+        if key in self._keys:
+            self._keys.move_to_end(key)
+            return False
+        self._keys[key] = None
+        if len(self._keys) > REMEMBERED_MAX:
+            self._keys.popitem(last=False)
+        return True
+
+
+class Intake:
+    """One store's way to disk and from there to `/metrics`. `marks` are the committed ones, always."""
+
+    def __init__(self, name: str, store: Store, writer: Writer, publisher: Publisher, own: OwnMetrics) -> None:
+        self.name = name
+        self._store = store
+        self._writer = writer
+        self._publisher = publisher
+        self._own = own
+        self.marks = Marks(born_ns=0)
+        self.tallies: dict[str, Tally] = {}
+        self.integrations: dict[str, Integration] = {}  # as EPCC last listed them
+        self.excluded: frozenset[str] = frozenset()
+        self.unlogged: dict[str, int] = {}
+        self.fresh = 0  # attempts counted since `take_fresh`
+        self._pending: list[Attempt] = []
+        self._new_here: set[str] = set()  # ids that this walk met first
+        self._rejected = _Remembered()
+        self._late = _Remembered()
+        self._late_gaps: list[Gap] = []
+        self._shown_gaps: dict[str, int] = {}
+        self.counting = True  # False while a baseline is remembered and not counted
+        self.alive: set[str] = set()  # integrations with new attempts since the poller last took note
+        self._stale = True  # memory may be behind the disk: read it anew before anything else
+
+    async def begin(self, now_ns: int) -> None:
+        """Reads the committed state, at the start and after a failure, and shows it. Raises StorageError."""
+        self._pending.clear()
+        self._new_here.clear()
+        if not self._stale:
+            return
+        self.marks, self.tallies = await self._writer(self._store.begin, self.name, now_ns)
+        self._show_gaps()
+        self._stale = False
+        self.show(self.tallies)
+
+    # --- a walk's pages
+
+    async def enter(self, page: Page, server_ns: int) -> frozenset[str]:
+        """Takes a page's attempts in; returns those of its ids that no earlier walk has remembered."""
+        self._mind_rejected(page)
+        self._mind_late(page, server_ns)
+        unknown = await self._guarded(self._store.unknown, self.name, page.attempts)
+        met = self._new_here.intersection(page.keys)
+        news = [attempt for attempt in page.attempts if attempt.id in unknown and attempt.id not in self._new_here]
+        self._new_here.update(attempt.id for attempt in news)
+        self._pending.extend(news)
+        self._own.logs_duplicate.labels(store=self.name).inc(len(page.attempts) - len(news))
+        if len(self._pending) >= BATCH_ATTEMPTS:
+            await self.flush(server_ns)
+        return unknown | met
+
+    def _mind_rejected(self, page: Page) -> None:
+        for record in page.rejected:
+            if self._rejected.new(record.key):
+                self._own.logs_rejected.labels(store=self.name, reason=record.reason).inc()
+                logs.log(_log, logging.WARNING, "a log record cannot be counted", store=self.name,
+                         reason=record.reason, record=record.key)  # fmt: skip
+
+    def _mind_late(self, page: Page, server_ns: int) -> None:
+        """A record below `keep` among records above the floor, in the order of arrival: too late to be counted."""
+        marks = self.marks
+        if marks.keep_ns is None or marks.floor_ns is None or not marks.begun:
+            return
+        order = marks.feeds[""].order if "" in marks.feeds else ""
+        attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
+        stamps = [attempt.created_ns for attempt in attempts]
+        above = [i for i, at in enumerate(stamps) if at is not None and at >= marks.floor_ns]
+        for i, at in enumerate(stamps[: above[-1]] if above else ()):
+            if at is not None and at < marks.keep_ns and self._late.new(attempts[i].id):
+                self._late_gaps.append(Gap("late", at, server_ns))
+
+    # --- commits
+
+    async def flush(
+        self,
+        now_ns: int,
+        *,
+        marks: Marks | None = None,
+        gaps: Sequence[Gap] = (),
+        listed: frozenset[str] | None = None,
+        announce_all: bool = False,
+    ) -> None:
+        """Commits what has gathered and publishes it. `marks`: a complete walk's, which also forget. StorageError."""
+        attempts, self._pending = self._pending, []
+        gaps = [*gaps, *self._late_gaps]
+        if not attempts and marks is None and not gaps:
+            return
+        batch = Batch(
+            now_ns=now_ns,
+            attempts=attempts,
+            counting=self.counting,
+            integrations=[i for i in self.integrations if i not in self.excluded] if marks is not None else (),
+            excluded=self.excluded,
+            marks=marks,
+            announce_all=announce_all,
+            gaps=gaps,
+            forget=marks is not None,
+            listed=listed,
+            drop=self._leavers(marks, now_ns),
+        )
+        done = await self.commit(batch)
+        self._late_gaps.clear()
+        self._tell(done, now_ns)
+
+    def _leavers(self, marks: Marks | None, now_ns: int) -> list[str]:
+        gone = marks.gone if marks is not None else {}
+        return [integration for integration, since_ns in gone.items() if now_ns - since_ns > LEAVE_NS]
+
+    async def announce(self, keys: Sequence[tuple[str, str | None]], now_ns: int) -> None:
+        """Scrapers have read these series at 0: from the commit on they show their numbers. Raises StorageError."""
+        if not self._stale:
+            await self.commit(Batch(now_ns=now_ns, announce=keys))
+
+    async def commit(self, batch: Batch) -> Committed:
+        done = await self._guarded(self._store.commit, self.name, batch)
+        begins = done.marks.begun and not self.marks.begun
+        self.marks = done.marks
+        self.tallies.update(done.tallies)
+        for integration_id in batch.drop:
+            self.tallies.pop(integration_id, None)
+        self._show_gaps()
+        self.show(self.tallies if begins else done.tallies, left=batch.drop)
+        return done
+
+    def _show_gaps(self) -> None:
+        for cause, number in self.marks.gaps.items():
+            news = number - self._shown_gaps.get(cause, 0)
+            if news > 0:
+                self._own.gaps.labels(store=self.name, cause=cause).inc(news)
+                self._shown_gaps[cause] = number
+
+    async def _guarded(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        try:
+            return await self._writer(work, *arguments)
+        except (StorageError, asyncio.CancelledError):
+            # After a cancellation the thread goes on: what it commits is not in our memory.
+            self._stale = True
+            raise
+
+    def show(self, integration_ids: Mapping[str, object] | Sequence[str], *, left: Sequence[str] = ()) -> None:
+        """Publishes the committed tallies of these integrations, once the store's first walk has ended."""
+        if not self.marks.begun:
+            return
+        changes: dict[str, Shown | None] = {
+            integration: Shown(
+                self.tallies[integration], self.integrations.get(integration), self.unlogged.get(integration, 0)
+            )
+            for integration in integration_ids
+            if integration in self.tallies and integration not in self.excluded
+        }
+        changes.update(dict.fromkeys(left))
+        if changes:
+            self._publisher.publish(self.name, changes)
+
+    def _tell(self, done: Committed, now_ns: int) -> None:
+        """The exporter's own numbers about what was committed."""
+        if not self.counting:
+            return
+        self.fresh += len(done.fresh)
+        self._own.logs_counted.labels(store=self.name).inc(len(done.fresh))
+        self._own.logs_duplicate.labels(store=self.name).inc(done.duplicates)
+        for entry in done.fresh:
+            for field in entry.attempt.missing:
+                self._own.log_fields_missing.labels(store=self.name, field=field).inc()
+            if self.marks.begun and entry.attempt.created_ns is not None:
+                delay = max(0, now_ns - entry.attempt.created_ns) / 1e9
+                self._own.arrival_delay.labels(store=self.name).observe(delay)
+            self.alive.add(entry.attempt.integration_id)
+
+    def known_integrations(self) -> list[str]:
+        """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
+        met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION} - self.excluded
+        return sorted(met)

@@ -1,0 +1,81 @@
+"""A right reading of `Accept` and `Accept-Encoding`: which format and encoding a client wants most, of those we have.
+
+What Prometheus 2.42 sends: `application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;
+q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1`; 3.x adds `escaping=allow-utf-8`. What cannot be understood counts
+as absent: a scrape is answered with text 0.0.4 rather than refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.exposition import Format
+
+CONTENT_TYPES: Final[dict[Format, str]] = {
+    "text": "text/plain; version=0.0.4; charset=utf-8",
+    "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
+}
+# What each format answers to: type, subtype, and the versions that a client may name (none named: any).
+_ANSWERS: Final[tuple[tuple[Format, str, tuple[str, ...]], ...]] = (
+    ("openmetrics", "application/openmetrics-text", ("1.0.0", "0.0.1")),
+    ("text", "text/plain", ("0.0.4",)),
+)
+_HEADER_MAX: Final = 4096  # characters read of a header; Prometheus 3 sends about 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    name: str
+    parameters: dict[str, str]
+    q: float
+
+
+def wanted_format(accept: str) -> Format:
+    """The format that a client prefers; of equals, the one named first; text where nothing fits."""
+    best: tuple[float, int] | None = None
+    chosen: Format = "text"
+    for place, wish in enumerate(_wishes(accept)):
+        form = _fitting(wish)
+        if form is None or wish.q <= 0:
+            continue
+        rank = (-wish.q, place)
+        if best is None or rank < best:
+            best, chosen = rank, form
+    return chosen
+
+
+def _fitting(wish: _Wish) -> Format | None:
+    for form, name, versions in _ANSWERS:
+        version = wish.parameters.get("version")
+        if wish.name == name and (version is None or version in versions):
+            return form
+    # A wildcard asks for nothing in particular: the format that everybody reads.
+    return "text" if wish.name in ("*/*", "text/*") else None
+
+
+def wants_gzip(accept_encoding: str) -> bool:
+    """Whether gzip is welcome: named, or by a wildcard, and not refused by q=0."""
+    weights = {wish.name: wish.q for wish in _wishes(accept_encoding)}
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return weight > 0 and weight >= weights.get("identity", 0.0)
+
+
+def _wishes(header: str) -> list[_Wish]:
+    wishes = []
+    for part in header[:_HEADER_MAX].split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        pairs = (parameter.partition("=") for parameter in parameters)
+        values = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
+        q = _weight(values.pop("q", "1"))
+        if name and q is not None:
+            wishes.append(_Wish(name.lower(), values, q))
+    return wishes
+
+
+def _weight(text: str) -> float | None:
+    try:
+        q = float(text)
+    except ValueError:
+        return None
+    return q if 0.0 <= q <= 1.0 else None

@@ -1,0 +1,229 @@
+"""The poll of one store: walk, count, commit, publish, wait. The only file that decides how long to wait.
+
+A store has a poller of its own, with its own budget and its own failures: one that hangs delays nobody else. A poll
+that fails is counted once, with its reason, and followed by a longer wait; what it had counted before stays counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from exporter import logs
+from exporter.api import ApiError
+from exporter.clock import Clock
+from exporter.config import StoreConfig
+from exporter.feeds import Feeds
+from exporter.fetch import Fetch
+from exporter.intake import Intake, Writer
+from exporter.metrics import OwnMetrics
+from exporter.reconcile import Reconciler
+from exporter.records import read_integrations
+from exporter.store import StorageError, Store
+
+INTEGRATIONS_SECONDS: Final = 60.0  # how often the list of integrations is read, at most; every tenth poll at least
+INTEGRATIONS_MAX: Final = 10_000  # EPCC allows 100 per store; more than this is refused as a broken answer
+INTEGRATIONS_PAGE: Final = 100
+BACKOFF_MAX: Final = 60.0  # seconds between polls of a store that keeps failing, unless poll_interval is longer
+RATE_SECONDS: Final = 300.0  # over which the rate of logs is smoothed
+WALKS_MAX: Final = 3  # complete walks in one poll, when bursts keep breaking them
+
+_log = logging.getLogger(__name__)
+
+
+class StorePoller:
+    """Polls one store until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        config: StoreConfig,
+        fetch: Fetch,
+        store: Store,
+        writer: Writer,
+        intake: Intake,
+        own: OwnMetrics,
+        clock: Clock,
+    ) -> None:
+        self.config = config
+        self.intake = intake
+        self._fetch = fetch
+        self._store = store
+        self._writer = writer
+        self._own = own
+        self._clock = clock
+        self._feeds = Feeds(config, fetch, intake, own)
+        self._reconciler = Reconciler(config, fetch, store, writer, intake)
+        self.ended_once = False  # the first poll ended, or failed
+        self.failure: str | None = None  # reason of the last poll's failure
+        self.last_poll_ns: int | None = None
+        self._failures = 0  # polls in a row
+        self._retry_after: float | None = None
+        self._complete_at: float | None = None  # monotonic, of the last complete walk
+        self._integrations_at: float | None = None
+        self._reconciled_at: float | None = None
+        self._rate = 0.0  # logs per second
+        self._counted_at = clock.monotonic()
+
+    async def run(self, poked: Callable[[], Awaitable[None]] | None = None) -> None:
+        """For ever. Raises only what is no API's and no disk's failure: a broken invariant, which ends the process."""
+        while True:
+            began = self._clock.monotonic()
+            await self.poll()
+            if poked is not None:
+                await poked()
+            await self._clock.sleep(self._wait(self._clock.monotonic() - began))
+
+    async def poll(self) -> None:
+        """One poll, whose failure is counted, logged at the change, and held in `failure`."""
+        began = self._clock.monotonic()
+        failure, detail = None, ""
+        self._retry_after = None
+        try:
+            await self._poll()
+        except ApiError as error:
+            failure, detail, self._retry_after = error.reason, str(error), error.retry_after
+        except StorageError as error:
+            failure, detail = "storage", str(error)
+        finally:
+            self._own.poll_duration.labels(store=self.config.name).observe(self._clock.monotonic() - began)
+        self._record(failure, detail)
+
+    def _record(self, failure: str | None, detail: str) -> None:
+        name = self.config.name
+        self._own.polls.labels(store=name).inc()
+        self._own.up.labels(store=name).set(0 if failure else 1)
+        self.last_poll_ns = self._clock.wall_ns()
+        if failure is not None:
+            self._own.poll_failures.labels(store=name, reason=failure).inc()
+            self._failures += 1
+            self._complete_at = None  # after a failed walk, a complete one
+            if failure == "not_found":
+                self._integrations_at = None  # an integration may just have been deleted
+        else:
+            self._failures = 0
+            self._own.last_successful_poll.labels(store=name).set(self.last_poll_ns / 1e9)
+        if failure != self.failure or not self.ended_once:
+            if failure is not None:
+                logs.log(_log, logging.ERROR, "polls of the store fail", store=name, reason=failure, detail=detail)
+            else:
+                logs.log(_log, logging.INFO, "polls of the store succeed", store=name,
+                         integrations=len(self.intake.integrations))  # fmt: skip
+        self.failure = failure
+        self.ended_once = True
+
+    def _wait(self, spent: float) -> float:
+        interval = self.config.poll_interval
+        if self._failures == 0:
+            return max(interval - spent, interval / 10)
+        pause = min(interval * 2.0 ** min(self._failures - 1, 16), max(interval, BACKOFF_MAX))
+        pause *= 0.75 + self._clock.chance() / 2
+        return max(pause, self._retry_after or 0.0)
+
+    # --- what a poll does
+
+    async def _poll(self) -> None:
+        await self.intake.begin(self._clock.wall_ns())
+        self._mind_baseline()
+        failure = await self._list_integrations()
+        lookback = self.config.lookback
+        for _ in range(WALKS_MAX):
+            due = self._complete_at is None or self._clock.monotonic() - self._complete_at >= lookback / 2
+            began = self._clock.monotonic()
+            result = await self._feeds.walk(complete=due or not self.intake.marks.begun)
+            if result.complete:
+                self._complete_at = began
+            if not result.again:
+                break
+            self._complete_at = None
+        self._measure()
+        interval = self.config.reconcile_interval
+        if interval > 0 and (self._reconciled_at is None or self._clock.monotonic() - self._reconciled_at >= interval):
+            self._reconciled_at = self._clock.monotonic()
+            await self._reconciler.look()
+        await self._show_state()
+        if failure is not None:
+            raise failure
+
+    def _mind_baseline(self) -> None:
+        marks = self.intake.marks
+        self.intake.counting = marks.begun or (self.config.history == "count" and not marks.begins_at_zero)
+
+    async def _list_integrations(self) -> ApiError | None:
+        """Reads the integrations when it is time. A failure is returned: the logs are walked all the same."""
+        now = self._clock.monotonic()
+        every = min(INTEGRATIONS_SECONDS, 10 * self.config.poll_interval)
+        strangers = self.intake.alive - self.intake.integrations.keys() - self.intake.marks.gone.keys()
+        if self._integrations_at is not None and now - self._integrations_at < every and not strangers:
+            return None
+        found = {}
+        offset = 0
+        try:
+            while True:
+                query = {"page[limit]": str(INTEGRATIONS_PAGE), "page[offset]": str(offset)}
+                (page, length), _ = await self._fetch.get("integrations", "/integrations", query, read_integrations)
+                news = [integration for integration in page if integration.id not in found]
+                found.update({integration.id: integration for integration in news})
+                offset += length
+                if not news or len(found) > INTEGRATIONS_MAX:
+                    break
+        except ApiError as error:
+            return error
+        self._integrations_at = now
+        changed = {i for i, integration in found.items() if self.intake.integrations.get(i) != integration}
+        changed |= self.intake.integrations.keys() - found.keys()
+        self.intake.integrations = found
+        self.intake.excluded = self._excluded()
+        await self._note_gone()
+        self.intake.show(sorted(changed))
+        return None
+
+    def _excluded(self) -> frozenset[str]:
+        """Ids that `integrations.include` and `.exclude` rule out, by id or name."""
+
+        def named(wanted: tuple[str, ...], integration_id: str) -> bool:
+            integration = self.intake.integrations.get(integration_id)
+            return integration_id in wanted or (integration is not None and integration.name in wanted)
+
+        ids = {*self.intake.integrations, *self.intake.tallies, *self.intake.alive}
+        include, exclude = self.config.include, self.config.exclude
+        return frozenset(i for i in ids if (include and not named(include, i)) or named(exclude, i))
+
+    async def _note_gone(self) -> None:
+        """Integrations that EPCC lists no more keep their series for a day after their last attempt."""
+        marks, now_ns = self.intake.marks.copied(), self._clock.wall_ns()
+        alive, self.intake.alive = self.intake.alive, set()
+        gone = {}
+        for integration_id in self.intake.tallies.keys() - self.intake.integrations.keys():
+            since_ns = marks.gone.get(integration_id)
+            gone[integration_id] = now_ns if since_ns is None or integration_id in alive else since_ns
+        new = [i for i in self.intake.integrations if i not in self.intake.tallies and i not in self.intake.excluded]
+        if marks.begun and (gone != marks.gone or new):
+            marks.gone = gone
+            await self.intake.flush(now_ns, marks=marks)
+
+    # --- what a poll tells
+
+    def _measure(self) -> None:
+        now = self._clock.monotonic()
+        spent, self._counted_at = now - self._counted_at, now
+        fresh, self.intake.fresh = self.intake.fresh, 0
+        if spent > 0 and self.ended_once:
+            weight = 1 - math.exp(-spent / RATE_SECONDS)
+            self._rate += weight * (fresh / spent - self._rate)
+        reach = self._feeds.reach
+        budget = reach / self._rate if self._rate > 1e-9 else math.inf
+        self._own.outage_budget.labels(store=self.config.name).set(budget)
+
+    async def _show_state(self) -> None:
+        name, marks = self.config.name, self.intake.marks
+        if marks.complete_through_ns is not None:
+            self._own.complete_through.labels(store=name).set(marks.complete_through_ns / 1e9)
+        feed = marks.feeds.get("")
+        self._own.set_order(name, feed.order if feed is not None else "unknown")
+        still_open = await self._writer(self._store.open_gaps, name)
+        for cause in marks.gaps:
+            self._own.gap_open.labels(store=name, cause=cause).set(still_open.get(cause, 0))
+        self._own.state_bytes.set(await self._writer(self._store.size_bytes))

@@ -1,0 +1,93 @@
+"""What a walk asks, what it is told, what it ends as; and the order of a list, observed. Pure.
+
+Order is evidence, not belief: Elastic Path documents none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.records import Page
+
+NEWEST_FIRST: Final = "newest_first"
+OLDEST_FIRST: Final = "oldest_first"
+UNORDERED: Final = "unordered"
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    offset: int
+    ahead: int  # > 0: later questions are expected at offset + ahead, + 2*ahead, …; pages may be fetched ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    offset: int  # of the page; may lie before the offset asked for, where it was fetched ahead
+    page: Page
+    unknown: frozenset[str]  # ids on it that were not remembered when it was read
+    server_ns: int  # the server's clock when this answer was asked for (a lower bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An error for this offset alone: the offset limit, as far as anybody can tell."""
+
+
+Answer = Got | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    lookback_ns: int
+    floor_ns: int | None  # None: first walk of this store
+    stop_ns: int | None  # newest-first ends at the first record created before it; at or below the floor
+    whole: bool  # first walk with `history: count`: the whole list, whatever its times
+    quick: bool  # may stop at the first page with nothing new; then moves no mark
+    order: str
+    tail_hint: int | None  # oldest-first: where the last record stood
+    clamp_ns: int | None = None  # the server's clock at the start, where an earlier feed of the same walk read it
+
+
+@dataclass(slots=True)
+class Ended:
+    complete: bool
+    how: str  # floor, end, known, capped, paging_ignored, disorder, stuck, overtaken, too_long
+    clamp_ns: int | None  # server's clock at the first answer; None: no answer held one
+    newest_ns: int | None  # newest created_at seen that is not in the future
+    oldest_ns: int | None
+    stop_ns: int | None  # what the walk went down to; None: the whole list
+    evidence: str | None  # the order that the times on the pages show
+    listed: frozenset[str]  # ids in the run, where the whole list was swept, else empty
+    swept: bool
+    pages: int
+    tail_at: int | None  # offset of the list's last record, where the end was reached
+    broken: bool  # the stitching broke, or a burst overtook us: the caller walks completely at once
+    ground: bool  # a record was met that an earlier walk had remembered
+    untimed: bool  # a record without `created_at` was met
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Reads times in the list's order. A verdict needs a spread over `lookback`: within it, busy lists are a jumble."""
+
+    lookback_ns: int
+    lowest: int | None = None
+    highest: int | None = None
+    rising: bool = False
+    falling: bool = False
+
+    def read(self, times: Sequence[int]) -> None:
+        for at in times:
+            self.rising = self.rising or (self.lowest is not None and at - self.lowest > self.lookback_ns)
+            self.falling = self.falling or (self.highest is not None and self.highest - at > self.lookback_ns)
+            self.lowest = at if self.lowest is None else min(self.lowest, at)
+            self.highest = at if self.highest is None else max(self.highest, at)
+
+    @property
+    def verdict(self) -> str | None:
+        if self.rising and self.falling:
+            return UNORDERED
+        return OLDEST_FIRST if self.rising else NEWEST_FIRST if self.falling else None

@@ -1,0 +1,277 @@
+"""Rows of the state file: what each table holds of a store, written and read inside the store's transaction.
+
+Theory: `marks.digest` is the sum of a hash over every remembered id, and `marks.counted` the sum of all attempts. They
+are changed in the same transaction as the rows: a file in which they disagree was not written by us (`check_sums`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from exporter import ledger
+from exporter.ledger import Book, Entry, Job, JobKey
+from exporter.records import Attempt
+from exporter.statefile import DamagedError
+from exporter.tally import Tally
+
+_DIGEST_MASK: Final = (1 << 63) - 1
+
+
+class Feed(msgspec.Struct):
+    """What is known of one list: of all logs (key "") or of an integration's."""
+
+    order: str = "unknown"
+    dissent: int = 0  # votes in a row for another order; two turn it over
+    tail_at: int | None = None  # oldest-first: offset of the last record, a hint
+
+
+class Marks(msgspec.Struct):
+    """Where a store stands. Times in ns since 1970, by the server's clock."""
+
+    born_ns: int
+    floor_ns: int | None = None  # nothing above it is missing, up to lateness; None: no walk has ended yet
+    keep_ns: int | None = None  # ids above it are remembered; a record below it is ignored
+    complete_through_ns: int | None = None
+    begun: bool = False  # the first walk has ended: delivery metrics are shown
+    begins_at_zero: bool = False  # a damaged state was moved aside: no baseline may be counted, whatever `history` says
+    counted: int = 0  # attempts in all tallies: they must add up
+    digest: int = 0  # of all remembered ids, so that a changed row does not count twice unseen
+    feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
+    gaps: dict[str, int] = msgspec.field(default_factory=dict)  # by cause, ever
+    looked: bool = False  # the job lists were looked at once: what they held then is not asked about
+    gone: dict[str, int] = msgspec.field(default_factory=dict)  # integration → since when EPCC lists it no more
+
+    def copied(self) -> Marks:
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(self), type=Marks)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    cause: str
+    from_ns: int | None  # None: not known
+    to_ns: int  # the gap is open until `keep` has passed it
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction's worth. `marks` None: unchanged (but for the sums that the store keeps in them)."""
+
+    now_ns: int
+    attempts: Sequence[Attempt] = ()
+    counting: bool = True
+    excluded: frozenset[str] = frozenset()  # integrations whose attempts are remembered, and count nowhere
+    integrations: Iterable[str] = ()  # that must have a tally
+    marks: Marks | None = None
+    announce: Sequence[tuple[str, str | None]] = ()  # (integration, status code; None: its other series)
+    announce_all: bool = False  # a baseline is shown whole, at once: its series need no first zero
+    gaps: Sequence[Gap] = ()
+    forget: bool = False  # after a complete walk: what the marks allow to forget
+    listed: frozenset[str] | None = None  # after a complete sweep: ids that are still listed
+    drop: Sequence[str] = ()  # integrations whose tallies leave
+
+
+@dataclass(slots=True)
+class Committed:
+    """What is durable now. `tallies` holds the changed ones; they are the caller's to show and nobody's to change."""
+
+    marks: Marks
+    tallies: dict[str, Tally]
+    fresh: list[Entry] = field(default_factory=list)
+    duplicates: int = 0
+    ignored: list[Attempt] = field(default_factory=list)  # below `keep`
+
+
+class Jobs:
+    """Rows of the table `job`."""
+
+    _COLUMNS: Final = "first_ns, last_ns, first_known, delivered_ns, counted, failing, pending"
+
+    def __init__(self, connection: sqlite3.Connection, ref: int) -> None:
+        self.connection = connection
+        self.ref = ref
+
+    def read(self, keys: Iterable[JobKey]) -> dict[JobKey, Job]:
+        found = {}
+        for key in keys:
+            row = self.connection.execute(
+                f"SELECT {self._COLUMNS} FROM job WHERE store = ? AND integration = ? AND job = ?",  # fixed
+                (self.ref, *key),
+            ).fetchone()
+            if row is not None:
+                found[key] = _job(row)
+        return found
+
+    def where(self, condition: str, *values: int) -> dict[JobKey, Job]:
+        rows = self.connection.execute(
+            f"SELECT integration, job, {self._COLUMNS} FROM job WHERE store = ? AND {condition}",  # fixed
+            (self.ref, *values),
+        )
+        return {(row[0], row[1]): _job(row[2:]) for row in rows}
+
+    def write(self, book: Book) -> None:
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (self.ref, *key, job.first_ns, job.last_ns, job.first_known, job.delivered_ns, job.counted,
+                 job.failing, job.pending)
+                for key, job in ((key, book.jobs[key]) for key in sorted(book.changed_jobs))
+            ],
+        )  # fmt: skip
+        book.changed_jobs.clear()
+
+
+def _job(row: Sequence[Any]) -> Job:
+    first_ns, last_ns, first_known, delivered_ns, counted, failing, pending = row
+    return Job(first_ns, last_ns, bool(first_known), delivered_ns, bool(counted), bool(failing), bool(pending))
+
+
+def insert_ids(
+    connection: sqlite3.Connection, ref: int, batch: Batch, keep_ns: int | None, done: Committed
+) -> list[Entry]:
+    """The attempts of a batch that no transaction has counted yet; from here on they are remembered."""
+    fresh, marks = [], done.marks
+    for attempt in batch.attempts:
+        failed_of = attempt.integration_id if attempt.succeeded is False else None
+        if attempt.created_ns is None:
+            at_ns = batch.now_ns
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO untimed(store, id, at_ns, failed_of) VALUES(?, ?, ?, ?)",
+                (ref, attempt.id, at_ns, failed_of),
+            )
+        elif keep_ns is not None and attempt.created_ns < keep_ns:
+            # It may have been counted and forgotten: never count it.
+            done.ignored.append(attempt)
+            continue
+        else:
+            at_ns = attempt.created_ns
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)",
+                (ref, at_ns, attempt.id, failed_of),
+            )
+        if cursor.rowcount == 1:
+            fresh.append(Entry(attempt, at_ns))
+            marks.digest = (marks.digest + _digest(attempt.created_ns, attempt.id)) & _DIGEST_MASK
+        else:
+            done.duplicates += 1
+    return fresh
+
+
+def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> None:
+    """What the marks allow to forget: memory and disk follow lookback and rate, not history."""
+    connection, ref = jobs.connection, jobs.ref
+    jobs.write(book)
+    if marks.floor_ns is not None:
+        ledger.settle(book, jobs.where("pending AND delivered_ns < ?", marks.floor_ns))
+    jobs.write(book)
+    old_ns = now_ns - ledger.JOB_FAILING_NS
+    ledger.cease_failing(book, jobs.where("failing AND last_ns < ?", old_ns))
+    jobs.write(book)
+    if marks.keep_ns is not None:
+        connection.execute(
+            "DELETE FROM job WHERE store = ? AND last_ns < ? AND NOT pending"
+            " AND (delivered_ns IS NOT NULL OR last_ns < ?)",
+            (ref, marks.keep_ns, old_ns),
+        )
+        _delete_seen(connection, ref, marks, "created_ns < ?", marks.keep_ns)
+        connection.execute(
+            "DELETE FROM gap WHERE store = ? AND to_ns < ? AND found_ns < ?",
+            (ref, marks.keep_ns, marks.keep_ns),
+        )
+
+
+def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, condition: str, *values: int) -> None:
+    rows = connection.execute(
+        f"DELETE FROM seen WHERE store = ? AND {condition} RETURNING created_ns, id",  # fixed texts
+        (ref, *values),
+    ).fetchall()
+    for created_ns, log_id in rows:
+        marks.digest = (marks.digest - _digest(created_ns, log_id)) & _DIGEST_MASK
+
+
+def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, listed: frozenset[str]) -> None:
+    """Without an order to rely on, an id is remembered while it is listed, and for one sweep more."""
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS still(id TEXT PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("DELETE FROM still")
+    connection.executemany("INSERT OR IGNORE INTO still VALUES(?)", ((key,) for key in listed))
+    for table in ("seen", "untimed"):
+        connection.execute(
+            f"UPDATE {table} SET absent = 0 WHERE store = ? AND absent > 0 AND id IN (SELECT id FROM still)",
+            (ref,),
+        )
+        connection.execute(
+            f"UPDATE {table} SET absent = absent + 1 WHERE store = ? AND id NOT IN (SELECT id FROM still)",
+            (ref,),
+        )
+    _delete_seen(connection, ref, marks, "absent >= 2")
+    for (log_id,) in connection.execute(
+        "DELETE FROM untimed WHERE store = ? AND absent >= 2 RETURNING id", (ref,)
+    ).fetchall():
+        marks.digest = (marks.digest - _digest(None, log_id)) & _DIGEST_MASK
+
+
+def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Sequence[Gap], now_ns: int) -> None:
+    """Gaps are counted once: one that goes on from an open one of its cause, walk after walk, is the same gap."""
+    for gap in gaps:
+        longer = (
+            gap.cause != "late"
+            and connection.execute(  # each late log is a gap of its own
+                "UPDATE gap SET to_ns = max(to_ns, ?) WHERE store = ? AND cause = ? AND to_ns >= ?",
+                (gap.to_ns, ref, gap.cause, gap.to_ns if gap.from_ns is None else gap.from_ns),
+            ).rowcount
+        )
+        if not longer:
+            connection.execute(
+                "INSERT INTO gap VALUES(?, ?, ?, ?, ?)", (ref, gap.cause, gap.from_ns, gap.to_ns, now_ns)
+            )
+            marks.gaps[gap.cause] = marks.gaps.get(gap.cause, 0) + 1
+
+
+def save_marks(connection: sqlite3.Connection, ref: int, marks: Marks) -> None:
+    body = encode(marks)
+    connection.execute("UPDATE store SET body = ?, crc = ? WHERE ref = ?", (body, zlib.crc32(body), ref))
+
+
+def check_sums(connection: sqlite3.Connection, ref: int, marks: Marks, tallies: dict[str, Tally]) -> None:
+    """The sums that must hold in every committed state. Raises DamagedError."""
+    if sum(tally.attempts for tally in tallies.values()) != marks.counted:
+        raise DamagedError("the tallies do not add up to the attempts counted")
+    if any(sum(tally.responses.values()) != tally.attempts for tally in tallies.values()):
+        raise DamagedError("a tally's responses do not add up to its attempts")
+    digest = 0
+    for created_ns, log_id in connection.execute("SELECT created_ns, id FROM seen WHERE store = ?", (ref,)):
+        digest += _digest(created_ns, log_id)
+    for (log_id,) in connection.execute("SELECT id FROM untimed WHERE store = ?", (ref,)):
+        digest += _digest(None, log_id)
+    if digest & _DIGEST_MASK != marks.digest:
+        raise DamagedError("the remembered ids are not those that were written")
+    failing = dict(
+        connection.execute(
+            "SELECT integration, count(*) FROM job WHERE store = ? AND failing GROUP BY integration", (ref,)
+        ).fetchall()
+    )
+    if any(tally.jobs_failing != failing.get(integration, 0) for integration, tally in tallies.items()):
+        raise DamagedError("the failing jobs are not those that were counted")
+
+
+def _digest(created_ns: int | None, log_id: str) -> int:
+    text = f"{created_ns}:{log_id}".encode("utf-8", "surrogatepass")
+    return (zlib.crc32(text) << 30) ^ zlib.adler32(text)
+
+
+def encode(value: Marks | Tally) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def decode(body: bytes, crc: int, kind: type[Any]) -> Any:
+    if zlib.crc32(body) != crc:
+        raise DamagedError("a row's checksum does not match")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DamagedError("a row cannot be decoded") from error

@@ -1,0 +1,83 @@
+"""Who has read a newborn series at 0, so that its first count is seen by `increase()`. Pure: the clock is an argument.
+
+Prometheus ignores a series' first sample: one that is born at 7 has increased by nothing. So a newborn series waits at
+0 for every scraper seen in the last five minutes, for one scrape at least, and for two minutes after it was first read
+at most. A scraper is a client that sends `X-Prometheus-Scrape-Timeout-Seconds` (Prometheus and vmagent do), told apart
+by address and user agent; a `curl` beside it delays nothing. Where no scraper has been seen, any client's reading will
+do.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+SEEN_SECONDS: Final = 300.0
+PATIENCE_SECONDS: Final = 120.0
+CLIENTS_MAX: Final = 1_000  # scrapers remembered; beyond it the one that was silent longest is forgotten
+
+Key = tuple[str, str, str | None]  # store, integration, status code (None: its other counters and histograms)
+Client = tuple[str, str]  # remote address, user agent
+
+
+class Scrapers:
+    """The book of newborn series and of those who read them. `version` numbers publications, rising."""
+
+    def __init__(self) -> None:
+        self._newborn: dict[Key, int] = {}  # the version that showed it first
+        self._first_read: dict[Key, float] = {}
+        self._seen: OrderedDict[Client, tuple[float, int]] = OrderedDict()  # when last, and the version it read
+        self._anybody: int | None = None  # the version that some client without the header read
+        self._unread: set[Key] = set()
+
+    def newborn(self, keys: Iterable[Key], version: int) -> None:
+        """Series that `version` shows at 0; those known already keep their place."""
+        for key in keys:
+            if key not in self._newborn:
+                self._newborn[key] = version
+                self._unread.add(key)
+
+    def read(self, client: Client, is_scraper: bool, version: int, now: float) -> None:
+        """A response with `version` was written whole."""
+        if is_scraper:
+            before = self._seen.pop(client, (now, 0))[1]
+            self._seen[client] = (now, max(before, version))
+            if len(self._seen) > CLIENTS_MAX:
+                self._seen.popitem(last=False)
+        else:
+            self._anybody = max(self._anybody or 0, version)
+        if is_scraper or not self._active(now):
+            shown = {key for key in self._unread if self._newborn[key] <= version}
+            self._first_read.update(dict.fromkeys(shown, now))
+            self._unread -= shown
+
+    def ready(self, now: float) -> set[Key]:
+        """Series that may show their numbers as soon as that is durable; they stay in the book until `forget`."""
+        active = self._active(now)
+        if active:
+            read_by_all = min(active)
+            return {
+                key
+                for key, first_read in self._first_read.items()
+                if self._newborn[key] <= read_by_all or now - first_read >= PATIENCE_SECONDS
+            }
+        if self._anybody is None:
+            return {key for key, first_read in self._first_read.items() if now - first_read >= PATIENCE_SECONDS}
+        return {key for key in self._first_read if self._newborn[key] <= self._anybody}
+
+    def _active(self, now: float) -> list[int]:
+        return [version for at, version in self._seen.values() if now - at <= SEEN_SECONDS]
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Announced, or gone."""
+        for key in list(keys):
+            self._newborn.pop(key, None)
+            self._first_read.pop(key, None)
+            self._unread.discard(key)
+
+    def forget_integration(self, store: str, integration_id: str) -> None:
+        self.forget([key for key in self._newborn if key[:2] == (store, integration_id)])
+
+    def forget_store(self, store: str) -> None:
+        self.forget([key for key in self._newborn if key[0] == store])

@@ -1,0 +1,178 @@
+"""The state file: its lock, its identity, its schema, and what is done with one that cannot be trusted.
+
+A missing file is a first start. Any other file is used as it is, or refused (written by a newer version), or moved
+aside with a time in its name: a counter that went on from a *smaller* number would be a giant spike to Prometheus, so a
+file that lost anything must not be used. SQLite's `quick_check` passes some broken files (an empty one, one cut in
+half), so each row carries a checksum and the sums must agree (`store` checks them when it loads).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+NAME: Final = "state.db"
+LOCK_NAME: Final = "lock"
+APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
+VERSION: Final = 1  # of the schema; raise it together with a migration in one transaction
+
+_SCHEMA: Final = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE store(ref INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE tally(store INTEGER NOT NULL, integration TEXT NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL,
+                   PRIMARY KEY(store, integration)) WITHOUT ROWID;
+-- Keyed by time first: new ids are appended to the end of the tree, where a bare UUID would touch a page per row.
+CREATE TABLE seen(store INTEGER NOT NULL, created_ns INTEGER NOT NULL, id TEXT NOT NULL, failed_of TEXT, absent INTEGER
+                  NOT NULL DEFAULT 0, PRIMARY KEY(store, created_ns, id)) WITHOUT ROWID;
+CREATE TABLE untimed(store INTEGER NOT NULL, id TEXT NOT NULL, at_ns INTEGER NOT NULL, failed_of TEXT, absent INTEGER
+                     NOT NULL DEFAULT 0, PRIMARY KEY(store, id)) WITHOUT ROWID;
+CREATE TABLE job(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL,
+                 last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL, delivered_ns INTEGER, counted INTEGER NOT NULL,
+                 failing INTEGER NOT NULL, pending INTEGER NOT NULL,
+                 PRIMARY KEY(store, integration, job)) WITHOUT ROWID;
+CREATE INDEX job_by_age ON job(store, last_ns);
+CREATE TABLE gap(store INTEGER NOT NULL, cause TEXT NOT NULL, from_ns INTEGER, to_ns INTEGER NOT NULL,
+                 found_ns INTEGER NOT NULL);
+-- Jobs that EPCC lists: what `reconcile` has made of each of them.
+CREATE TABLE listed(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL,
+                    tries INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY(store, integration, job)) WITHOUT ROWID;
+"""
+
+
+class LockedError(Exception):
+    """Another exporter owns this storage path."""
+
+
+class NewerStateError(Exception):
+    """The state was written by a newer version; it is left untouched."""
+
+
+class DamagedError(Exception):
+    """The file is not a state that can be trusted."""
+
+
+def take_lock(folder: Path) -> IO[str]:
+    """The lock of a storage path, held until the returned file is closed. Raises LockedError naming the holder."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.fdopen(os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = lock.read(200).strip() or "another process"
+        lock.close()
+        raise LockedError(f"{folder} is in use by {holder}; give each exporter a --storage.path of its own") from None
+    lock.truncate(0)
+    lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+    lock.flush()
+    return lock
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with the durability that the guarantee needs; transactions are begun by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=1000")
+        connection.execute("PRAGMA cache_size=-16384")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(folder: Path, *, lost_ns: int | None) -> None:
+    """A new file, whole or not there at all: made beside its name, synced, renamed. An empty file is never legitimate.
+
+    `lost_ns`: when a state was found damaged and moved aside; every store reports it as a gap when it begins anew.
+    """
+    path = folder / NAME
+    fresh = folder / f"{NAME}.new"
+    for leftover in (fresh, *_companions(fresh), *_companions(path)):
+        leftover.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = sqlite3.connect(fresh, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA}"
+            f"INSERT INTO meta VALUES('lost_ns', {'NULL' if lost_ns is None else int(lost_ns)}); COMMIT;"
+        )
+    finally:
+        connection.close()
+    fresh.rename(path)
+    _sync_folder(folder)
+
+
+def inspect(path: Path) -> None:
+    """Raises NewerStateError or DamagedError where the file is not one of ours, whole and of this version."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size == 0:
+        raise DamagedError("not a regular file, or an empty one")
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+        try:
+            (identity,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if identity != APPLICATION_ID:
+                raise DamagedError("not a state file of epcc-exporter")
+            if version > VERSION:
+                raise NewerStateError(
+                    f"{path} was written by a newer version (schema {version}, this version knows {VERSION}): "
+                    "start that version, or give another --storage.path"
+                )
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != ("ok",):
+                raise DamagedError("SQLite's quick_check fails")
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        if _transient(error):
+            raise
+        raise DamagedError(f"SQLite cannot read it ({error.sqlite_errorname})") from error
+
+
+def _transient(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error says nothing of the file: no space, no permission, an I/O error, a lock."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY",
+                            "SQLITE_LOCKED", "SQLITE_PERM", "SQLITE_NOMEM"))  # fmt: skip
+
+
+def move_aside(folder: Path, now_ns: int) -> Path:
+    """Renames the file and its companions, so that somebody can look at them; returns the new name."""
+    stamp = datetime.fromtimestamp(now_ns // 1_000_000_000, tz=UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = folder / f"{NAME}.damaged-{stamp}"
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder / f"{NAME}.damaged-{stamp}-{number}"
+    path = folder / NAME
+    for companion in _companions(path):
+        if companion.exists():
+            companion.rename(companion.with_name(companion.name.replace(NAME, target.name, 1)))
+    path.rename(target)
+    _sync_folder(folder)
+    return target
+
+
+def size_bytes(folder: Path) -> int:
+    """Of the file and its companions."""
+    path = folder / NAME
+    return sum(part.stat().st_size for part in (path, *_companions(path)) if part.exists())
+
+
+def _companions(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,318 @@
+"""The ledger on disk: ids, tallies, jobs and marks change in one transaction, or not at all.
+
+The primary key of the ids decides what is new, inside the transaction: a check outside it would count twice after a
+commit whose outcome is not known. What `commit` returns is durable, and nothing else may be shown. After any error the
+connection is closed and everything is read again from the file: memory is not trusted. All calls come from one thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from exporter import ledger, statefile
+from exporter.ledger import Book
+from exporter.records import Attempt
+from exporter.rows import (
+    Batch,
+    Committed,
+    Gap,
+    Jobs,
+    Marks,
+    check_sums,
+    decode,
+    encode,
+    enter_gaps,
+    forget,
+    forget_unlisted,
+    insert_ids,
+    save_marks,
+)
+from exporter.statefile import DamagedError
+from exporter.tally import Tally
+
+_Result = TypeVar("_Result")
+
+
+class StorageError(Exception):
+    """The disk refused: nothing of the batch counts. The next call opens the file anew."""
+
+
+@dataclass(slots=True)
+class _Held:
+    ref: int
+    marks: Marks
+    tallies: dict[str, Tally]
+
+
+class Store:
+    """All stores' state in one file."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection | None, lock: IO[str]) -> None:
+        self._folder = folder
+        self._connection = connection
+        self._lock = lock
+        self._held: dict[str, _Held] = {}
+        self.moved_aside: Path | None = None
+
+    @classmethod
+    def open(cls, folder: Path, now_ns: int) -> Store:
+        """Raises LockedError, NewerStateError, OSError or sqlite3.Error; a damaged file is moved aside and replaced."""
+        lock = statefile.take_lock(folder)
+        store = cls(folder, None, lock)
+        try:
+            path = folder / statefile.NAME
+            if not path.exists() and not path.is_symlink():
+                statefile.create(folder, lost_ns=None)
+            try:
+                statefile.inspect(path)
+                store._reopen()
+            except DamagedError:
+                store._disconnect()
+                store.moved_aside = statefile.move_aside(folder, now_ns)
+                statefile.create(folder, lost_ns=now_ns)
+                store._reopen()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        self._disconnect()
+        self._lock.close()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _reopen(self) -> None:
+        """Reads everything anew. Raises DamagedError where rows or sums are not what was written."""
+        self._disconnect()
+        self._connection = connection = statefile.connect(self._folder / statefile.NAME)
+        self._held = {}
+        try:
+            for ref, name, body, crc in connection.execute("SELECT ref, name, body, crc FROM store"):
+                marks = decode(body, crc, Marks)
+                self._held[name] = _Held(ref, marks, {})
+            by_ref = {held.ref: held for held in self._held.values()}
+            for ref, integration, body, crc in connection.execute("SELECT store, integration, body, crc FROM tally"):
+                by_ref[ref].tallies[integration] = decode(body, crc, Tally)
+            for held in self._held.values():
+                check_sums(connection, held.ref, held.marks, held.tallies)
+        except (sqlite3.DatabaseError, KeyError) as error:
+            name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+            if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"):
+                raise DamagedError(f"a table cannot be read ({name})") from error
+            raise
+
+    # --- reading
+
+    def begin(self, name: str, now_ns: int) -> tuple[Marks, dict[str, Tally]]:
+        """The state of a store, made now if there is none. Raises StorageError."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if name in self._held:
+                return
+            marks = Marks(born_ns=now_ns)
+            (lost_ns,) = connection.execute("SELECT value FROM meta WHERE key = 'lost_ns'").fetchone()
+            body = encode(marks)
+            cursor = connection.execute(
+                "INSERT INTO store(name, body, crc) VALUES(?, ?, ?)", (name, body, zlib.crc32(body))
+            )
+            held = _Held(int(cursor.lastrowid or 0), marks, {})
+            if lost_ns is not None:
+                marks.begins_at_zero = True
+                enter_gaps(connection, held.ref, marks, [Gap("state_lost", None, now_ns)], now_ns)
+                save_marks(connection, held.ref, marks)
+            created[name] = held
+
+        created: dict[str, _Held] = {}
+        self._transaction(work)
+        self._held.update(created)
+        held = self._held[name]
+        return held.marks, dict(held.tallies)
+
+    def unknown(self, name: str, attempts: Sequence[Attempt]) -> frozenset[str]:
+        """The ids among `attempts` that a commit would count. A reading only: the primary key decides at the commit."""
+
+        def work(connection: sqlite3.Connection) -> frozenset[str]:
+            held = self._held[name]
+            keep_ns = held.marks.keep_ns
+            found = set()
+            for attempt in attempts:
+                if attempt.created_ns is None:
+                    row = connection.execute(
+                        "SELECT 1 FROM untimed WHERE store = ? AND id = ?", (held.ref, attempt.id)
+                    ).fetchone()
+                elif keep_ns is not None and attempt.created_ns < keep_ns:
+                    continue
+                else:
+                    row = connection.execute(
+                        "SELECT 1 FROM seen WHERE store = ? AND created_ns = ? AND id = ?",
+                        (held.ref, attempt.created_ns, attempt.id),
+                    ).fetchone()
+                if row is None:
+                    found.add(attempt.id)
+            return frozenset(found)
+
+        return self._reading(work)
+
+    def open_gaps(self, name: str) -> dict[str, int]:
+        """Gaps by cause that have not passed below `keep`."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            held = self._held[name]
+            rows = connection.execute(
+                "SELECT cause, count(*) FROM gap WHERE store = ? AND to_ns >= ? GROUP BY cause",
+                (held.ref, held.marks.keep_ns or 0),
+            )
+            return dict(rows.fetchall())
+
+        return self._reading(work)
+
+    def size_bytes(self) -> int:
+        return statefile.size_bytes(self._folder)
+
+    # --- writing
+
+    def commit(self, name: str, batch: Batch) -> Committed:
+        """Counts a batch. Raises StorageError, after which nothing of it counts."""
+        held = self._held[name]
+
+        def work(connection: sqlite3.Connection) -> Committed:
+            marks = (batch.marks or held.marks).copied()
+            # The sums are the store's own: a caller's copy of the marks may be older than they are.
+            marks.counted, marks.digest, marks.gaps = held.marks.counted, held.marks.digest, dict(held.marks.gaps)
+            done = Committed(marks, {})
+            self._enter(connection, held, batch, done)
+            enter_gaps(connection, held.ref, marks, batch.gaps, batch.now_ns)
+            save_marks(connection, held.ref, marks)
+            return done
+
+        done = self._transaction(work)
+        held.marks = done.marks
+        held.tallies.update(done.tallies)
+        for integration_id in batch.drop:
+            held.tallies.pop(integration_id, None)
+        return done
+
+    def _enter(self, connection: sqlite3.Connection, held: _Held, batch: Batch, done: Committed) -> None:
+        ref, marks = held.ref, done.marks
+
+        def failures_after(integration_id: str, at_ns: int) -> int:
+            (timed,) = connection.execute(
+                "SELECT count(*) FROM seen WHERE store = ? AND created_ns > ? AND failed_of = ?",
+                (ref, at_ns, integration_id),
+            ).fetchone()
+            (untimed,) = connection.execute(
+                "SELECT count(*) FROM untimed WHERE store = ? AND at_ns > ? AND failed_of = ?",
+                (ref, at_ns, integration_id),
+            ).fetchone()
+            return int(timed) + int(untimed)
+
+        done.fresh = insert_ids(connection, ref, batch, held.marks.keep_ns, done)
+        jobs = Jobs(connection, ref)
+        done.fresh = [entry for entry in done.fresh if entry.attempt.integration_id not in batch.excluded]
+        wanted = {(e.attempt.integration_id, e.attempt.job_id) for e in done.fresh if e.attempt.job_id is not None}
+        book = Book(
+            tallies=_CopyOnTouch(held.tallies),
+            jobs=jobs.read((integration, job) for integration, job in wanted if job is not None),
+            now_ns=batch.now_ns,
+            failures_after=failures_after,
+        )
+        for integration_id in batch.integrations:
+            if integration_id not in held.tallies:
+                book.tally(integration_id)
+        ledger.count(book, done.fresh, counting=batch.counting)
+        if batch.counting:
+            marks.counted += len(done.fresh)
+        if batch.forget:
+            forget(jobs, batch.now_ns, marks, book)
+        if batch.listed is not None:
+            forget_unlisted(connection, ref, marks, batch.listed)
+        _announce(book, batch, held)
+        jobs.write(book)
+        for integration_id in batch.drop:
+            gone = held.tallies.get(integration_id)
+            if gone is not None:
+                marks.counted -= gone.attempts
+                connection.execute("DELETE FROM tally WHERE store = ? AND integration = ?", (ref, integration_id))
+                connection.execute("DELETE FROM job WHERE store = ? AND integration = ?", (ref, integration_id))
+                book.changed.discard(integration_id)
+        for integration_id in sorted(book.changed):
+            tally = done.tallies[integration_id] = book.tallies[integration_id]
+            body = encode(tally)
+            connection.execute(
+                "INSERT OR REPLACE INTO tally VALUES(?, ?, ?, ?)", (ref, integration_id, body, zlib.crc32(body))
+            )
+
+    # --- transactions
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            connection = self._ready()
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()  # rolls back, whatever state the transaction is in
+            raise StorageError(_describe(error)) from error
+        except BaseException:
+            self._disconnect()
+            raise
+        return result
+
+    def _reading(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            return work(self._ready())
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            raise StorageError(_describe(error)) from error
+
+    def _ready(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._reopen()
+        assert self._connection is not None  # noqa: S101  # _reopen raises where it cannot
+        return self._connection
+
+    def reconciling(self, work: Callable[[sqlite3.Connection, int], _Result], name: str) -> _Result:
+        """A transaction on the tables of `reconcile`, which change no tally. Raises StorageError."""
+        ref = self._held[name].ref
+        return self._transaction(lambda connection: work(connection, ref))
+
+
+class _CopyOnTouch(dict[str, Tally]):
+    """The held tallies, each copied when it is first asked for: a failed commit must leave the shown ones alone."""
+
+    def __init__(self, held: dict[str, Tally]) -> None:
+        super().__init__()
+        self._originals = held
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key not in self and key in self._originals:
+            self[key] = self._originals[key].copied()
+        return super().get(key, default)
+
+
+def _announce(book: Book, batch: Batch, held: _Held) -> None:
+    if batch.announce_all:
+        for integration_id in sorted({*held.tallies, *book.changed}):
+            tally = book.tally(integration_id)
+            tally.announced, tally.announced_codes = True, sorted(tally.responses)
+    for integration_id, code in batch.announce:
+        if integration_id not in held.tallies:
+            continue  # left meanwhile
+        tally = book.tally(integration_id)
+        if code is None:
+            tally.announced = True
+        elif code in tally.responses:
+            tally.announced_codes = sorted({*tally.announced_codes, code})
+
+
+def _describe(error: Exception) -> str:
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__

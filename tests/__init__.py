@@ -1,0 +1,1 @@
+"""Tests: facts about each module here, real servers and processes in `integration`."""

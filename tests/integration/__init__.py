@@ -1,0 +1,1 @@
+"""Real processes and servers: Prometheus, node, the exporter itself."""
