@@ -1,4 +1,4 @@
-"""The exporter as a process of its own, the simulated EPCC in this one, and a real Prometheus, on free ports."""
+"""The exporter as a process of its own and the simulated EPCC in this one, on free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from exporter import simulator
 from exporter.epcc import Epcc
 
 ROOT = Path(__file__).parent.parent.parent
-SERVERS = ROOT / ".cache" / "servers"
 DEADLINE_SECONDS = 30.0
 SCRAPER = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
 
@@ -92,6 +91,7 @@ class Exporter:
         self.port = 0
 
     async def __aenter__(self) -> Exporter:
+        self.folder.mkdir(exist_ok=True)
         self._runner, self.port = await simulator.serve("127.0.0.1", 0, self.epcc)
         self.configure()
         return self
@@ -152,58 +152,3 @@ class Exporter:
             await until(shown, name, 15)
         except AssertionError as error:
             raise AssertionError(f"{error}; it is {(await self.scrape()).get(name)}, wanted {wanted}") from None
-
-
-class Prometheus:
-    """A real server that scrapes one target each second."""
-
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self.url = url
-        self._session = session
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def scraping(
-        cls, version: str, target: str, folder: Path, session: aiohttp.ClientSession
-    ) -> AsyncIterator[Prometheus]:
-        folder.mkdir()  # noqa: ASYNC240  # nobody else waits for this loop
-        (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n  - job_name: epcc\n"
-            f"    static_configs: [{{targets: ['{target.removeprefix('http://')}']}}]\n"
-        )
-        binary = SERVERS / version / "prometheus"
-        flags = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
-                 "--web.listen-address=127.0.0.1:0", "--log.level=info")  # fmt: skip
-        async with started(binary, *flags) as process:
-
-            async def listening() -> Any:
-                return re.search(r"Listening on.*address=(127\.0\.0\.1:\d+)", process.output)
-
-            try:
-                address = (await until(listening, "Prometheus listens")).group(1)
-            except AssertionError as error:
-                raise AssertionError(f"{error}\n{process.output}") from None
-            server = cls(f"http://{address}", session)
-
-            async def ready() -> bool:
-                async with session.get(f"{server.url}/-/ready") as response:
-                    return response.status == 200
-
-            await until(ready, "Prometheus is ready")
-            yield server
-
-    async def query(self, expression: str) -> float | None:
-        """The value of an instant query with at most one result."""
-        async with self._session.get(f"{self.url}/api/v1/query", params={"query": expression}) as response:
-            answer = await response.json()
-        assert answer["status"] == "success", answer
-        result = answer["data"]["result"]
-        return float(result[0]["value"][1]) if result else None
-
-    async def shows(self, expression: str, wanted: Callable[[float], bool], seconds: float = DEADLINE_SECONDS) -> float:
-        async def fits() -> Any:
-            value = await self.query(expression)
-            return (value,) if value is not None and wanted(value) else None
-
-        (value,) = await until(fits, expression, seconds)
-        return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -10,58 +9,54 @@ import pytest
 
 from exporter.epcc import Epcc, log
 from exporter.shop import Integration
-from tests.integration.process import SERVERS, Exporter, Prometheus
+from tests.integration import servers
+from tests.integration.process import Exporter
 
 pytestmark = pytest.mark.integration
 
-VERSIONS = [name for name in ("newest", "oldest") if (SERVERS / name / "prometheus").exists()]
+FAILURES = 'epcc_integration_attempt_failures_total{reason="http_5xx"}'
+CODE = 'epcc_integration_responses_total{status_code="503"}'
 
 
-def test_a_prometheus_is_installed() -> None:
-    assert "oldest" in VERSIONS, "run tests/run, which installs it"
+def only(answer: dict[str, float]) -> float | None:
+    return next(iter(answer.values())) if len(answer) == 1 else None
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 async def test_increase_sees_the_first_failure_and_a_new_status_code_through_a_restart(
-    tmp_path: Path, version: str
+    tmp_path: Path, prometheus: servers.Prometheus
 ) -> None:
     epcc = Epcc()
     epcc.add_integration(Integration("shipping", "Order shipping"))
     epcc.add(*[log(f"before{i}", time.time_ns() - 10**9) for i in range(50)])
-    async with Exporter(tmp_path, epcc) as exporter, exporter.running() as process:
-        port = exporter.url.rpartition(":")[2]
-        async with Prometheus.scraping(version, exporter.url, tmp_path / "prometheus", exporter.session) as server:
-            await server.shows("epcc_integration_attempts_total", lambda value: value == 0)
+    async with Exporter(tmp_path / "exporter", epcc) as exporter:
+        async with exporter.running() as process:
+            port = int(exporter.url.rpartition(":")[2])
+            await prometheus.start({"epcc": port})
+            await prometheus.until("epcc_integration_attempts_total", lambda answer: only(answer) == 0)
             epcc.add(log("first-failure", time.time_ns(), status_code=503))
-            failures = 'epcc_integration_attempt_failures_total{reason="http_5xx"}'
-            await server.shows(failures, lambda value: value == 1)
-            assert await server.shows(f"increase({failures}[1m])", lambda value: value > 0.9) < 2
-            code = 'epcc_integration_responses_total{status_code="503"}'
-            await server.shows(code, lambda value: value == 1)
-            await server.shows(f"increase({code}[1m])", lambda value: value > 0.9)
+            for series in (FAILURES, CODE):
+                await prometheus.until(series, lambda answer: only(answer) == 1)
+                await prometheus.until(f"increase({series}[1m])", lambda answer: 0.9 < (only(answer) or 0) < 2)
             await process.end()
-            epcc.add(log("while-down", time.time_ns(), status_code=503))
-            async with exporter.running(f"--web.listen-address=127.0.0.1:{port}"):
-                await server.shows(failures, lambda value: value == 2)
-                assert await server.query(f"resets({failures}[1m])") == 0
-                assert await server.query('up{job="epcc"}') in (0, 1)
-                named = "epcc_integration_attempts_total * on (store, integration_id) group_left (integration_name)"
-                assert await server.query(f"{named} epcc_integration_info") == 2
+        epcc.add(log("while-down", time.time_ns(), status_code=503))
+        async with exporter.running(f"--web.listen-address=127.0.0.1:{port}"):
+            await prometheus.until(FAILURES, lambda answer: only(answer) == 2)
+            assert only(await prometheus.query(f"resets({FAILURES}[1m])")) == 0
+            named = "epcc_integration_attempts_total * on (store, integration_id) group_left (integration_name)"
+            joined = await prometheus.query(f"{named} epcc_integration_info")
+            assert only(joined) == 2
+            assert 'integration_name="Order shipping"' in next(iter(joined))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-async def test_promtool_finds_nothing_to_say_about_the_metrics(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize("name", servers.names())
+async def test_promtool_finds_nothing_to_say_about_the_metrics(tmp_path: Path, name: str) -> None:
     epcc = Epcc()
     epcc.add_integration(Integration("shipping", "Order shipping"))
     epcc.add(log("a", time.time_ns() - 10**9), log("b", time.time_ns() - 10**9, status_code=500))
-    async with Exporter(tmp_path, epcc) as exporter:
+    async with Exporter(tmp_path / "exporter", epcc) as exporter:
         exporter.configure(history="count")
         async with exporter.running():
             await exporter.ready()
             _, page = await exporter.get("/metrics")
-    child = await asyncio.create_subprocess_exec(
-        str(SERVERS / version / "promtool"), "check", "metrics",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    said, _ = await child.communicate(page.encode())
-    assert (child.returncode, said.decode()) == (0, "")
+    said = servers.promtool(name, "check", "metrics", stdin=page)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")

@@ -1,0 +1,78 @@
+"""The README does not lie: its tables are held against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import Metric
+
+from exporter import flags
+from exporter.metrics import FAMILIES, GAP_CAUSES, ORDERS, POLL_FAILURE_REASONS, OwnMetrics
+from exporter.records import REASONS, REJECT_REASONS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ROW = re.compile(r"^\| `(epcc_[a-z_]+)(?:\{([a-z_,]+)\})?` \| (counter|gauge|histogram) \| ?(.*?) ?\|$", re.MULTILINE)
+
+
+def documented() -> dict[str, tuple[str, set[str], str]]:
+    return {
+        name: (kind, set(filter(None, labels.split(","))), text) for name, labels, kind, text in ROW.findall(README)
+    }
+
+
+def own_families() -> list[Metric]:
+    own = OwnMetrics()
+    own.add_store("acme")
+    return [family for family in own.registry.collect() if family.name.startswith("epcc_")]
+
+
+def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
+    expected = {}
+    for family in FAMILIES:
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        expected[name] = (family.kind, set(family.labels) - {"le"})
+    for metric in own_families():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        collector = OwnMetrics().registry._names_to_collectors[metric.name]
+        expected[name] = (metric.type, set(collector._labelnames) - {"store", "version", "python_version"})  # type: ignore[attr-defined]
+    assert {name: (kind, labels) for name, (kind, labels, _) in documented().items()} == expected
+
+
+def test_every_delivery_metric_has_a_query_that_names_it() -> None:
+    for family in FAMILIES:
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        assert re.search(rf"`[^`]*{name}[^`]*`", documented()[name][2]), name
+
+
+def test_closed_sets_are_documented_whole() -> None:
+    for closed in (REASONS, REJECT_REASONS, POLL_FAILURE_REASONS, GAP_CAUSES, ORDERS):
+        assert f"`{' '.join(closed)}`" in README, closed
+
+
+def test_every_command_and_flag_is_documented_and_no_other() -> None:
+    commands = set(re.findall(r"^\| `epcc-exporter (?:\[)?([a-z]+)\]?` \|", README, re.MULTILINE))
+    assert commands == set(flags.COMMANDS)
+    table = README.partition("| flag of `run` |")[2].partition("\n\n")[0]
+    parser = flags._parsers()["run"]
+    known = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
+    assert set(re.findall(r"`(--[a-z.-]+)`", table)) == known
+
+
+def test_the_sample_at_the_top_is_made_of_metrics_that_exist() -> None:
+    sample = README.partition("```\n")[2].partition("```")[0]
+    names = set(re.findall(r"^(epcc_[a-z_]+)", sample, re.MULTILINE))
+    assert len(sample.splitlines()) == 10
+    assert names <= documented().keys()
+
+
+def test_every_file_that_the_readme_sends_a_reader_to_exists() -> None:
+    named = set(re.findall(r"`((?:exporter|tests|deploy)/[a-z_./]+|[a-zA-Z.]+\.(?:ya?ml|md))`", README))
+    absent = {name for name in named if not (ROOT / name).exists()} - {"config.yaml"}
+    assert absent == set()
+
+
+def test_the_test_command_is_what_ci_runs() -> None:
+    assert "python3 tests/run\n" in README
+    assert "exec python3 tests/run" in (ROOT / ".ci" / "run").read_text()
