@@ -49,6 +49,9 @@ def run(argv: list[str]) -> int:
                  code=getattr(error, "sqlite_errorname", ""), path=arguments.storage_path)  # fmt: skip
     except OSError as error:
         logs.log(_log, logging.ERROR, "cannot start", problem=error)
+    except Exception:
+        # A broken invariant: the restart goes on from what is durable.
+        _log.exception("a broken invariant ended the process")
     return FAILED
 
 

@@ -55,6 +55,7 @@ class App:
         self._scrapers = Scrapers()
         self._writer = Writer()
         self._running: dict[str, _Running] = {}
+        self._gaps_shown: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()
         self._scraped = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,7 +131,8 @@ class App:
 
         budget = Budget(config.requests_per_second, self._clock)
         fetch = Fetch(Api(config, session, self._clock, observe, budget), self._clock)
-        intake = Intake(name, self._store, self._writer, self, self._own)
+        gaps = self._gaps_shown.setdefault(name, {})
+        intake = Intake(config=config, store=self._store, writer=self._writer, publisher=self, own=self._own, gaps=gaps)
         poller = StorePoller(
             config=config,
             fetch=fetch,
@@ -169,6 +171,7 @@ class App:
                 self._scrapers.forget_store(name)
                 self._exposition.drop_store(name)
                 self._own.remove_store(name)
+                self._gaps_shown.pop(name, None)
             for name, store in wanted.items():
                 if name in before and before[name] != store:
                     await self._stop(name)
@@ -254,7 +257,7 @@ def _status(name: str, poller: StorePoller) -> StoreStatus:
                 enabled=intake.integrations[i].enabled if i in intake.integrations else None,
             )
             for i, tally in sorted(intake.tallies.items())
-            if marks.begun and i not in intake.excluded
+            if marks.begun and intake.wanted(i)
         ],
     )
 

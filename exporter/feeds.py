@@ -49,6 +49,7 @@ class Feeds:
         self._intake = intake
         self._own = own
         self._complete_walks = 0
+        self._gaps = logs.OncePerState()
         self._lookback_ns = round(config.lookback * 1e9)
         self.reach = OFFSET_LIMIT + config.page_limit  # logs that a walk can reach
 
@@ -77,7 +78,7 @@ class Feeds:
         """The integrations to read one by one, where `include` names few and all of them are known."""
         if not 0 < len(self._config.include) <= FEW_INTEGRATIONS:
             return None
-        wanted = [i for i in self._intake.integrations if i not in self._intake.excluded]
+        wanted = [i for i in self._intake.integrations if self._intake.wanted(i)]
         return wanted if len(wanted) == len(self._config.include) else None
 
     def _goal(self, marks: Marks, key: str, *, quick: bool) -> Goal:
@@ -196,7 +197,8 @@ class Feeds:
         cause = {"capped": "offset_limit", "paging_ignored": "paging_ignored"}.get(ended.how, "order")
         through_ns = marks.complete_through_ns if marks.complete_through_ns is not None else ended.oldest_ns
         gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, _now(ended, marks))
-        logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause)
+        if self._gaps.changed("gap", cause):
+            logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause)
         return ended, [gap]
 
     async def _end(self, ended: Ended, marks: Marks, gaps: list[Gap]) -> None:
@@ -219,7 +221,9 @@ class Feeds:
             if first and ended.stop_ns is not None:
                 keep_ns = marks.floor_ns = ended.stop_ns  # what lies below was never looked at
             marks.keep_ns = keep_ns if marks.keep_ns is None else max(marks.keep_ns, keep_ns)
-        marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
+        if ended.complete:
+            marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
+            self._gaps.changed("gap", None)
         marks.begun = True
         await self._intake.flush(
             now_ns,

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
 from exporter import logs
+from exporter.config import StoreConfig
 from exporter.metrics import OwnMetrics, Shown
 from exporter.records import UNKNOWN_INTEGRATION, Attempt, Integration, Page
 from exporter.rows import Batch, Committed, Gap, Marks
@@ -68,8 +69,19 @@ class _Remembered:
 class Intake:
     """One store's way to disk and from there to `/metrics`. `marks` are the committed ones, always."""
 
-    def __init__(self, name: str, store: Store, writer: Writer, publisher: Publisher, own: OwnMetrics) -> None:
-        self.name = name
+    def __init__(
+        self,
+        *,
+        config: StoreConfig,
+        store: Store,
+        writer: Writer,
+        publisher: Publisher,
+        own: OwnMetrics,
+        gaps: dict[str, int],
+    ) -> None:
+        """`gaps`: those that the counter has shown already, by cause; kept by the caller across reloads."""
+        self.name = config.name
+        self._include, self._exclude = config.include, config.exclude
         self._store = store
         self._writer = writer
         self._publisher = publisher
@@ -77,7 +89,8 @@ class Intake:
         self.marks = Marks(born_ns=0)
         self.tallies: dict[str, Tally] = {}
         self.integrations: dict[str, Integration] = {}  # as EPCC last listed them
-        self.excluded: frozenset[str] = frozenset()
+        self.strangers: set[str] = set()  # met in logs, and not known well enough to say whether they are wanted
+        self._unlisted: set[str] = set()  # strangers that a later list does not name either
         self.unlogged: dict[str, int] = {}
         self.fresh = 0  # attempts counted since `take_fresh`
         self._pending: list[Attempt] = []
@@ -85,7 +98,7 @@ class Intake:
         self._rejected = _Remembered()
         self._late = _Remembered()
         self._late_gaps: list[Gap] = []
-        self._shown_gaps: dict[str, int] = {}
+        self._shown_gaps = gaps
         self.counting = True  # False while a baseline is remembered and not counted
         self.alive: set[str] = set()  # integrations with new attempts since the poller last took note
         self._stale = True  # memory may be behind the disk: read it anew before anything else
@@ -149,7 +162,7 @@ class Intake:
         announce_all: bool = False,
     ) -> None:
         """Commits what has gathered and publishes it. `marks`: a complete walk's, which also forget. StorageError."""
-        attempts, self._pending = self._pending, []
+        attempts, self._pending = self._judged(self._pending), []
         gaps = [*gaps, *self._late_gaps]
         if not attempts and marks is None and not gaps:
             return
@@ -157,8 +170,8 @@ class Intake:
             now_ns=now_ns,
             attempts=attempts,
             counting=self.counting,
-            integrations=[i for i in self.integrations if i not in self.excluded] if marks is not None else (),
-            excluded=self.excluded,
+            integrations=[i for i in self.integrations if self.wanted(i)] if marks is not None else (),
+            excluded=frozenset(i for i in {a.integration_id for a in attempts} if not self.wanted(i)),
             marks=marks,
             announce_all=announce_all,
             gaps=gaps,
@@ -169,6 +182,33 @@ class Intake:
         done = await self.commit(batch)
         self._late_gaps.clear()
         self._tell(done, now_ns)
+
+    # --- which integrations
+
+    def learn(self, integrations: dict[str, Integration]) -> None:
+        """What EPCC lists now; strangers that it does not name are judged by their ids alone from here on."""
+        changed = [i for i, each in integrations.items() if self.integrations.get(i) != each]
+        changed += self.integrations.keys() - integrations.keys()
+        self.integrations = integrations
+        self._unlisted = {*self._unlisted, *self.strangers} - integrations.keys()
+        self.strangers.clear()
+        self.show(changed, left=[i for i in self.tallies if not self.wanted(i)])
+
+    def wanted(self, integration_id: str) -> bool:
+        """Whether `integrations.include` and `.exclude` let it count, by id or name."""
+        known = self.integrations.get(integration_id)
+        names = {integration_id} if known is None else {integration_id, known.name}
+        return (not self._include or not names.isdisjoint(self._include)) and names.isdisjoint(self._exclude)
+
+    def _judged(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Without those of integrations whose name is not known yet and matters: they are not remembered either, so
+        that the walk after the next list finds them again."""
+        if not self._include and not self._exclude:
+            return attempts
+        known = self.integrations.keys() | self._unlisted | {*self._include, *self._exclude}
+        strangers = {a.integration_id for a in attempts} - known - {UNKNOWN_INTEGRATION}
+        self.strangers |= strangers
+        return [a for a in attempts if a.integration_id not in strangers]
 
     def _leavers(self, marks: Marks | None, now_ns: int) -> list[str]:
         gone = marks.gone if marks is not None else {}
@@ -214,7 +254,7 @@ class Intake:
                 self.tallies[integration], self.integrations.get(integration), self.unlogged.get(integration, 0)
             )
             for integration in integration_ids
-            if integration in self.tallies and integration not in self.excluded
+            if integration in self.tallies and self.wanted(integration)
         }
         changes.update(dict.fromkeys(left))
         if changes:
@@ -237,5 +277,5 @@ class Intake:
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
-        met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION} - self.excluded
-        return sorted(met)
+        met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION}
+        return sorted(i for i in met if self.wanted(i))

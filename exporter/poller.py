@@ -156,6 +156,7 @@ class StorePoller:
         now = self._clock.monotonic()
         every = min(INTEGRATIONS_SECONDS, 10 * self.config.poll_interval)
         strangers = self.intake.alive - self.intake.integrations.keys() - self.intake.marks.gone.keys()
+        strangers |= self.intake.strangers
         if self._integrations_at is not None and now - self._integrations_at < every and not strangers:
             return None
         found = {}
@@ -170,26 +171,15 @@ class StorePoller:
                 if not news or len(found) > INTEGRATIONS_MAX:
                     break
         except ApiError as error:
+            if self._integrations_at is None and (self.config.include or self.config.exclude):
+                raise  # without names nobody can say what is wanted
             return error
         self._integrations_at = now
-        changed = {i for i, integration in found.items() if self.intake.integrations.get(i) != integration}
-        changed |= self.intake.integrations.keys() - found.keys()
-        self.intake.integrations = found
-        self.intake.excluded = self._excluded()
+        if self.intake.strangers:
+            self._complete_at = None  # their attempts were passed over: walk to where they are
+        self.intake.learn(found)
         await self._note_gone()
-        self.intake.show(sorted(changed))
         return None
-
-    def _excluded(self) -> frozenset[str]:
-        """Ids that `integrations.include` and `.exclude` rule out, by id or name."""
-
-        def named(wanted: tuple[str, ...], integration_id: str) -> bool:
-            integration = self.intake.integrations.get(integration_id)
-            return integration_id in wanted or (integration is not None and integration.name in wanted)
-
-        ids = {*self.intake.integrations, *self.intake.tallies, *self.intake.alive}
-        include, exclude = self.config.include, self.config.exclude
-        return frozenset(i for i in ids if (include and not named(include, i)) or named(exclude, i))
 
     async def _note_gone(self) -> None:
         """Integrations that EPCC lists no more keep their series for a day after their last attempt."""
@@ -199,7 +189,7 @@ class StorePoller:
         for integration_id in self.intake.tallies.keys() - self.intake.integrations.keys():
             since_ns = marks.gone.get(integration_id)
             gone[integration_id] = now_ns if since_ns is None or integration_id in alive else since_ns
-        new = [i for i in self.intake.integrations if i not in self.intake.tallies and i not in self.intake.excluded]
+        new = [i for i in self.intake.integrations if i not in self.intake.tallies and self.intake.wanted(i)]
         if marks.begun and (gone != marks.gone or new):
             marks.gone = gone
             await self.intake.flush(now_ns, marks=marks)

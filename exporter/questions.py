@@ -5,7 +5,7 @@ Order is evidence, not belief: Elastic Path documents none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,3 +91,11 @@ class Evidence:
         if self.rising and self.falling:
             return UNORDERED
         return OLDEST_FIRST if self.rising else NEWEST_FIRST if self.falling else None
+
+
+class TooLongError(Exception):
+    """A walk has asked for as many pages as it may."""
+
+
+Questions = Generator[Ask, Answer, Ended]  # a whole walk
+Steps = Generator[Ask, Answer, str]  # a part of one; the text says how it ended

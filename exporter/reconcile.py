@@ -50,7 +50,7 @@ class Reconciler:
         unlogged = {}
         first = not intake.marks.looked
         server_ns = intake.marks.complete_through_ns or 0
-        for integration_id in [i for i in intake.integrations if i not in intake.excluded]:
+        for integration_id in [i for i in intake.integrations if intake.wanted(i)]:
             try:
                 number = await self._look_at(integration_id, first=first)
             except ApiError as error:

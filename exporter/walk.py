@@ -11,8 +11,7 @@ limit); it returns `Ended`. Theory of operation, whatever the order of the list:
   page, a short page, a missing link, a total are hints. A full page that ends with our last record is not the end.
 - Order is evidence (`questions.Evidence`): times that spread more than `lookback` one way and never the other way.
 
-Whoever changes a stopping rule here changes what "exactly once" rests on: every rule has a test that loses a record
-without it.
+Each stopping rule has a test that loses a record without it: "exactly once" rests on them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,10 @@ from exporter.questions import (
     Evidence,
     Goal,
     Got,
+    Questions,
     Refused,
+    Steps,
+    TooLongError,
 )
 from exporter.records import Page
 
@@ -64,10 +66,6 @@ class _Run:
     onward: bool = False  # the last page brought us on, or showed only what lies before our place
     repeated: bool = False  # another offset brought the first page again
     reached_floor: bool = False  # a record at or above the floor was met
-
-
-Questions = Generator[Ask, Answer, "Ended"]
-_Steps = Generator[Ask, Answer, str]
 
 
 class Walk:
@@ -102,7 +100,7 @@ class Walk:
                 swept, how = True, (yield from self._sweep(order))
             if how == "disorder":
                 swept, how = True, (yield from self._sweep(UNORDERED))
-        except _TooLongError:
+        except TooLongError:
             how = "too_long"
         return self._ended(how, swept)
 
@@ -130,7 +128,7 @@ class Walk:
     def _ask(self, offset: int, ahead: int = 0) -> Generator[Ask, Answer, Answer]:
         self.pages += 1
         if self.pages > PAGES_MAX:
-            raise _TooLongError
+            raise TooLongError
         answer = yield Ask(offset, ahead)
         if isinstance(answer, Got):
             if self.clamp_ns is None:
@@ -172,7 +170,7 @@ class Walk:
 
     # --- the three ways through a list
 
-    def _ascend(self) -> _Steps:
+    def _ascend(self) -> Steps:
         """Oldest-first: from a page that reaches below the floor, on to the end."""
         if self.goal.quick and self.goal.tail_hint is not None:
             self.proven = False  # it begins above the floor: late logs may stand before its beginning
@@ -224,7 +222,7 @@ class Walk:
                 high = middle
         return low
 
-    def _sweep(self, order: str) -> _Steps:
+    def _sweep(self, order: str) -> Steps:
         """The whole list; where nothing vouches for its order, again and again until two passes agree."""
         how = yield from self._forward(0, descending=None)
         for _ in range(PASSES_MAX - 1):
@@ -250,7 +248,7 @@ class Walk:
 
     # --- the stitched run
 
-    def _forward(self, start: int, *, descending: bool | None) -> _Steps:
+    def _forward(self, start: int, *, descending: bool | None) -> Steps:
         """`descending` True: may end below `stop_ns`; False: oldest-first; None: neither is known."""
         run = self.run = _Run()
         self.evidence = Evidence(self.goal.lookback_ns)
@@ -367,9 +365,7 @@ class Walk:
         run = self.run
         if run.idle < IDLE_MAX:
             return None
-        if run.repeated:
-            return "paging_ignored"
-        return "capped" if run.tail_full else "stuck"
+        return "paging_ignored" if run.repeated else "capped" if run.tail_full else "stuck"
 
     def _near_tail(self) -> int:
         """Where to ask when the last answer brought nothing: at the last record, or a little before it."""
@@ -402,7 +398,3 @@ class Walk:
         half = max(1, distinct // 2)
         self.ties = self.ties or ties > half
         return max(1, distinct - min(ties, half))
-
-
-class _TooLongError(Exception):
-    """PAGES_MAX is reached."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,49 +10,10 @@ import pytest
 
 from exporter.epcc import Epcc, log
 from exporter.manners import ORDERS, Manners
-from exporter.shop import Integration, Shop
-from tests.world import SECOND, START_NS, World, virtual
+from exporter.shop import Integration
+from tests.world import ATTEMPTS, SECOND, MakeWorld, assert_exact, at, settled, shop_of, simple, virtual
 
-MakeWorld = Callable[..., World]
-ATTEMPTS = "epcc_integration_attempts_total{integration_id=shipping}"
 DELIVERY = "epcc_integration_"
-
-
-def at(seconds: float) -> int:
-    return START_NS + round(seconds * SECOND)
-
-
-def shop_of(manners: Manners, seed: int = 1, **changes: Any) -> Epcc:
-    from exporter.shop import SCENARIOS
-
-    scenario = replace(SCENARIOS["shop"], history_seconds=120.0, **changes)
-    return Epcc(manners, seed=seed, shop=Shop(scenario, seed, START_NS))
-
-
-def simple(*seconds: float, manners: Manners | None = None, **changes: Any) -> Epcc:
-    """An EPCC with one integration, `shipping`, and a log at each of these times."""
-    epcc = Epcc(manners)
-    epcc.add_integration(Integration("shipping", "Order shipping"))
-    epcc.add(*[log(f"l{second:g}", at(second), **changes) for second in seconds])
-    return epcc
-
-
-async def settled(world: World) -> None:
-    """Until every late log is visible, and a complete walk has ended well."""
-    await asyncio.sleep(world.config.lookback)
-    world.poller._complete_at = None
-    world.epcc.manners = replace(world.epcc.manners, faults={}, down=None)
-    for _ in range(20):
-        await world.poller.poll()
-        if world.poller.failure is None:
-            return
-        await asyncio.sleep(5)
-    raise AssertionError(f"polls still fail: {world.poller.failure}")
-
-
-def assert_exact(world: World) -> None:
-    assert world.tallied() == world.truth()
-    assert world.poller.intake.marks.gaps == {}
 
 
 # --- first start, and what is shown when
@@ -260,6 +220,44 @@ async def test_an_excluded_integration_is_not_shown(world: MakeWorld) -> None:
 
 
 @virtual
+async def test_an_integration_that_is_new_in_the_logs_counts_from_its_first_attempt_if_its_name_is_wanted(
+    world: MakeWorld,
+) -> None:
+    epcc = simple(-5)
+    w = world(epcc, include=("Order shipping", "Brand new"), lookback=300.0)
+    await w.polls(2)
+    epcc.add_integration(Integration("new", "Brand new"))
+    epcc.add_integration(Integration("unwanted", "Another"))
+    epcc.add(*[log(f"{name}{i}", at(15 + i), integration_id=name) for name in ("new", "unwanted") for i in range(3)])
+    await w.polls(4)
+    assert {name: counted["attempts"] for name, counted in w.tallied().items()} == {"shipping": 1, "new": 3}
+
+
+@virtual
+async def test_catching_up_takes_as_long_as_the_budget_says_and_not_longer(world: MakeWorld) -> None:
+    epcc = simple(*[-i / 10 for i in range(1, 10_000)], manners=Manners(latency_seconds=(0.4, 0.4)))
+    w = world(epcc, requests_per_second=10.0, lookback=3600.0)
+    await w.poller.poll()
+    assert w.tallied() == w.truth()
+    requests, seconds = len(w.requests), w.clock.monotonic()
+    assert requests <= 120
+    in_turn = 12  # token, integrations, the list's order, its end: each needs the answer before it
+    assert seconds <= (requests - 10) / 10 + in_turn * 0.4
+
+
+@virtual
+async def test_a_store_whose_paging_is_ignored_is_shown_with_its_gap_and_never_called_complete(
+    world: MakeWorld,
+) -> None:
+    w = world(simple(*[-float(i) for i in range(1, 300)], manners=Manners(paging_ignored=True)), lookback=3600.0)
+    await w.polls(2)
+    samples = await w.scrape()
+    assert samples["epcc_exporter_gap_open{cause=paging_ignored}"] == 1
+    assert samples[ATTEMPTS] == 100
+    assert "epcc_exporter_complete_through_timestamp_seconds" not in samples
+
+
+@virtual
 async def test_a_log_later_than_the_lookback_and_below_keep_is_a_gap(world: MakeWorld) -> None:
     epcc = simple(*range(-100, 0, 5), manners=Manners(order="newest_visible_first"))
     w = world(epcc, history="skip")
@@ -282,156 +280,3 @@ async def test_retention_that_overtook_an_outage_is_a_gap(world: MakeWorld) -> N
     epcc.delete_logs(older_than_ns=at(1002))
     await w.polls()
     assert (await w.scrape())["epcc_exporter_gaps_total{cause=retention}"] == 1
-
-
-# --- faults
-
-
-@pytest.mark.parametrize(
-    ("down", "reason"),
-    [("429", "rate_limited"), ("500", "server_error"), ("502", "server_error"), ("503", "server_error"),
-     ("403", "forbidden"), ("401", "auth"), ("truncated", "invalid_response"), ("hang", "timeout"), ("drip", "timeout"),
-     ("reset", "connection"), ("not_json", "invalid_response"), ("other_shape", "invalid_response"),
-     ("data_null", "invalid_response"), ("gzip_bomb", "invalid_response"), ("deep_nesting", "invalid_response"),
-     ("redirect", "other")],
-)  # fmt: skip
-def test_a_fault_fails_the_poll_with_its_reason_loses_nothing_and_passes(tmp_path: Any, down: str, reason: str) -> None:
-    @virtual
-    async def test(world: MakeWorld) -> None:
-        w = world(simple(-5), request_timeout=2.0)
-        await w.polls()
-        w.epcc.manners = replace(w.epcc.manners, down=down)
-        w.epcc.add(log("meanwhile", at(12)))
-        await w.polls(2)
-        samples = await w.scrape()
-        assert (w.poller.failure, samples["epcc_up"]) == (reason, 0)
-        assert samples[f"epcc_exporter_poll_failures_total{{reason={reason}}}"] >= 1
-        assert samples[ATTEMPTS] == 1
-        w.epcc.manners = replace(w.epcc.manners, down=None)
-        await w.polls(2)
-        samples = await w.scrape()
-        assert (samples["epcc_up"], samples[ATTEMPTS]) == (1, 2)
-
-    test(tmp_path)
-
-
-@virtual
-async def test_a_rotated_secret_is_found_without_a_restart(world: MakeWorld) -> None:
-    epcc = simple(-5)
-    epcc.client_secret = "rotated"
-    w = world(epcc)
-    secret_file = w.folder.parent / "secret"
-    secret_file.write_text("old")
-    w.config = replace(w.config, client_secret=None, client_secret_file=secret_file)
-    w._poller = None
-    await w.polls()
-    assert w.poller.failure == "auth"
-    secret_file.write_text("rotated\n")
-    await w.polls()
-    assert w.poller.failure is None
-
-
-@virtual
-async def test_a_token_is_renewed_before_it_ends_and_not_for_every_request(world: MakeWorld) -> None:
-    epcc = simple(-5, manners=Manners(token_lifetime_seconds=100))
-    w = world(epcc)
-    await w.polls(30)
-    assert 3 <= epcc.requests["token"] <= 5
-    assert ("logs", "401") not in w.requests
-
-
-@virtual
-async def test_an_idle_store_costs_one_request_a_poll(world: MakeWorld) -> None:
-    w = world(simple(*range(-5000, 0, 50)), lookback=3600.0, poll_interval=600.0)
-    await w.polls(2)
-    before = w.epcc.requests["logs"]
-    await w.polls(10)
-    assert w.epcc.requests["logs"] - before == 10
-
-
-@virtual
-async def test_a_full_disk_shows_nothing_new_fails_the_poll_and_loses_nothing(world: MakeWorld) -> None:
-    w = world(simple(-5))
-    await w.polls()
-    assert w.store is not None
-    w.store._ready().execute("PRAGMA max_page_count = 1")
-    w.epcc.add(*[log(f"x{i}" * 30, at(5 + i / 1000)) for i in range(500)])
-    await w.poller.poll()
-    assert (w.poller.failure, (await w.scrape())[ATTEMPTS]) == ("storage", 1)
-    await w.polls(2)
-    assert (w.poller.failure, (await w.scrape())[ATTEMPTS]) == (None, 501)
-
-
-@virtual
-async def test_a_malformed_record_is_counted_as_rejected_once_and_stops_nothing(world: MakeWorld) -> None:
-    w = world(simple(-9, -8))
-    w.epcc.add(log("bad", at(-7), override={"id": None}))
-    await w.polls(5)
-    samples = await w.scrape()
-    assert samples["epcc_exporter_logs_rejected_total{reason=no_id}"] == 1
-    assert samples[ATTEMPTS] == 2
-
-
-# --- jobs
-
-
-@virtual
-async def test_a_job_without_a_log_is_looked_up_and_counted_as_unlogged_until_its_log_appears(world: MakeWorld) -> None:
-    epcc = simple(-5)
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls()
-    epcc.manners = replace(epcc.manners, jobs_unlogged={"shipping": ("ghost",)})
-    await w.polls(20)
-    unlogged = "epcc_integration_jobs_unlogged{integration_id=shipping}"
-    samples = await w.scrape()
-    assert samples[unlogged] == 1
-    assert samples["epcc_integration_jobs_total{integration_id=shipping}"] == 1
-    assert epcc.requests["job_logs"] == 3
-    epcc.add(log("at-last", at(230), job_id="ghost"))
-    await w.polls(10)
-    assert (await w.scrape())[unlogged] == 0
-
-
-@virtual
-async def test_a_log_that_the_feeds_missed_is_counted_from_its_job(world: MakeWorld) -> None:
-    epcc = simple(-5)
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls()
-    epcc.add(log("hidden", at(12)), feeds=("job",))
-    await w.polls(20)
-    await w.announce()
-    assert (await w.scrape())[ATTEMPTS] == 2
-
-
-@virtual
-async def test_jobs_that_were_listed_before_the_first_look_are_never_asked_about(world: MakeWorld) -> None:
-    epcc = simple(-5, manners=Manners(jobs_unlogged={"shipping": ("old-ghost",)}))
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls(20)
-    assert epcc.requests["job_logs"] == 0
-
-
-# --- integrations come and go
-
-
-@virtual
-async def test_a_renamed_integration_keeps_its_series_and_its_info_moves(world: MakeWorld) -> None:
-    w = world(simple(-5))
-    await w.polls()
-    w.epcc.add_integration(replace(w.epcc.integrations["shipping"], name="Renamed", enabled=False))
-    await w.polls(10)
-    samples = await w.scrape()
-    infos = [name for name in samples if name.startswith("epcc_integration_info")]
-    assert [("Renamed" in name) for name in infos] == [True]
-    assert (samples[ATTEMPTS], samples["epcc_integration_enabled{integration_id=shipping}"]) == (1, 0)
-
-
-@virtual
-async def test_a_deleted_integration_keeps_its_series_for_a_day(world: MakeWorld) -> None:
-    w = world(simple(-5), poll_interval=600.0)
-    await w.polls()
-    w.epcc.remove_integration("shipping")
-    await w.polls(100, every=600)
-    assert ATTEMPTS in await w.scrape()
-    await w.polls(60, every=600)
-    assert ATTEMPTS not in await w.scrape()

@@ -9,6 +9,7 @@ import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -21,12 +22,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.api import Api, Budget
 from exporter.clock import Clock
 from exporter.config import Secret, StoreConfig
-from exporter.epcc import Epcc
+from exporter.epcc import Epcc, log
 from exporter.exposition import Exposition
 from exporter.fetch import Fetch
 from exporter.intake import Intake, Writer
+from exporter.manners import Manners
 from exporter.metrics import OwnMetrics, Shown
 from exporter.poller import StorePoller
+from exporter.shop import SCENARIOS, Integration, Shop
 from exporter.store import Store
 
 SECOND = 1_000_000_000
@@ -179,7 +182,7 @@ class World:
             budget = Budget(self.config.requests_per_second, self.clock)
             fetch = Fetch(Api(self.config, self._session, self.clock, self._observe, budget), self.clock)
             writer = Writer()
-            intake = Intake("acme", self.store, writer, self, self.own)
+            intake = Intake(config=self.config, store=self.store, writer=writer, publisher=self, own=self.own, gaps={})
             self._poller = StorePoller(
                 config=self.config, fetch=fetch, store=self.store, writer=writer, intake=intake, own=self.own, clock=self.clock
             )  # fmt: skip
@@ -254,3 +257,42 @@ def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     sync.__name__, sync.__doc__ = test.__name__, test.__doc__
     return sync
+
+
+MakeWorld = Callable[..., World]
+ATTEMPTS = "epcc_integration_attempts_total{integration_id=shipping}"
+
+
+def at(seconds: float) -> int:
+    return START_NS + round(seconds * SECOND)
+
+
+def shop_of(manners: Manners, seed: int = 1, **changes: Any) -> Epcc:
+    scenario = replace(SCENARIOS["shop"], history_seconds=120.0, **changes)
+    return Epcc(manners, seed=seed, shop=Shop(scenario, seed, START_NS))
+
+
+def simple(*seconds: float, manners: Manners | None = None, **changes: Any) -> Epcc:
+    """An EPCC with one integration, `shipping`, and a log at each of these times."""
+    epcc = Epcc(manners)
+    epcc.add_integration(Integration("shipping", "Order shipping"))
+    epcc.add(*[log(f"l{second:g}", at(second), **changes) for second in seconds])
+    return epcc
+
+
+async def settled(world: World) -> None:
+    """Until every late log is visible, and a complete walk has ended well."""
+    await asyncio.sleep(world.config.lookback)
+    world.poller._complete_at = None
+    world.epcc.manners = replace(world.epcc.manners, faults={}, down=None)
+    for _ in range(20):
+        await world.poller.poll()
+        if world.poller.failure is None:
+            return
+        await asyncio.sleep(5)
+    raise AssertionError(f"polls still fail: {world.poller.failure}")
+
+
+def assert_exact(world: World) -> None:
+    assert world.tallied() == world.truth()
+    assert world.poller.intake.marks.gaps == {}

@@ -204,9 +204,9 @@ async def test_a_store_that_hangs_does_not_slow_another(exporter: Exporter) -> N
             f"  - name: hangs\n    api_url: http://127.0.0.1:{other.port}\n    client_id: demo\n"
             "    client_secret: demo-secret\n    poll_interval: 200ms\n"
         )
-        exporter.config.write_text(exporter.config.read_text())
         async with exporter.running():
-            exporter.epcc.add(log("a", now_ns(0.5)))
+            await exporter.sample(ATTEMPTS, 0)
+            exporter.epcc.add(log("a", now_ns()))
             await exporter.sample(ATTEMPTS, 1)
             status, text = await exporter.get("/-/ready")
             assert (status, "hangs" in text) == (503, True)
@@ -214,6 +214,7 @@ async def test_a_store_that_hangs_does_not_slow_another(exporter: Exporter) -> N
 
 async def test_no_line_page_or_metric_shows_a_secret(exporter: Exporter) -> None:
     async with exporter.running("--log.level=debug") as process:
+        await exporter.ready()
         exporter.epcc.add(
             log("a", now_ns(), status_code=500, error_detail=PLANTED["error text"],
                 override={"body": PLANTED["body"]}),
