@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -33,11 +33,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Running:
-    """One store under way."""
+    """One store under way; `task` is None until it polls."""
 
     poller: StorePoller
     session: aiohttp.ClientSession
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        await self.session.close()
 
 
 class App:
@@ -72,39 +78,34 @@ class App:
 
     async def run(self, addresses: Sequence[tuple[str, int]], stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OSError for a taken port, and whatever broke an invariant."""
-        bound = await self.server.start(addresses)
-        for host, port in bound:
-            logs.log(_log, logging.INFO, "listening", address=f"{host}:{port}")
-        self._note_loaded(ok=True)
-        for store in self._config.stores:
-            self._start(store)
-        announcing = asyncio.create_task(self._announce_for_ever())
-        announcing.add_done_callback(self._mind_end)
-        stopped = asyncio.create_task(stop.wait())
+        stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announce_for_ever())
         stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
+        announcing.add_done_callback(self._mind_end)
         try:
+            # What is durable is shown by the first answer already: no scrape finds less than the last one did.
+            started = [await self._begin(store) for store in self._config.stores]
+            self._note_loaded(ok=True)
+            for host, port in await self.server.start(addresses):
+                logs.log(_log, logging.INFO, "listening", address=f"{host}:{port}")
+            for running in started:
+                self._launch(running)
             await self._failed
         finally:
             stopped.cancel()
             announcing.cancel()
-            await self._end(announcing)
+            await self._end(stopped, announcing)
 
     async def once(self) -> tuple[str, bool]:
         """One poll of each store: what a scrape would get, and whether every poll ended well."""
-        for store in self._config.stores:
-            self._start(store, once=True)
-        await asyncio.gather(*(running.task for running in self._running.values()))
-        await self._end()
+        started = [await self._begin(store) for store in self._config.stores]
+        await asyncio.gather(*(running.poller.poll() for running in started))
         page = await self._exposition.rendered("text", gzip=False)
-        return page.body.decode(), all(running.poller.failure is None for running in self._running.values())
+        await self._end()
+        return page.body.decode(), all(running.poller.failure is None for running in started)
 
-    async def _end(self, *others: asyncio.Task[None]) -> None:
-        tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait([*tasks, *others, asyncio.create_task(self.server.stop())], timeout=STOP_SECONDS)
-        for running in self._running.values():
-            await running.session.close()
+    async def _end(self, *others: asyncio.Task[Any]) -> None:
+        stopping = [asyncio.create_task(running.stop()) for running in self._running.values()]
+        await asyncio.wait([*stopping, *others, asyncio.create_task(self.server.stop())], timeout=STOP_SECONDS)
         self._writer.close()
 
     def _mind_end(self, task: asyncio.Task[None]) -> None:
@@ -115,7 +116,8 @@ class App:
 
     # --- stores
 
-    def _start(self, config: StoreConfig, *, once: bool = False) -> None:
+    async def _begin(self, config: StoreConfig) -> _Running:
+        """A store with what is known of it on disk; it does not poll yet."""
         name = config.name
         self._own.add_store(name)
         # Cookies and environment proxies are nobody's wish here; compressed answers are opened under our own limit.
@@ -142,15 +144,17 @@ class App:
             own=self._own,
             clock=self._clock,
         )
-        task = asyncio.create_task(poller.poll() if once else poller.run())
-        task.add_done_callback(self._mind_end)
-        self._running[name] = _Running(poller, session, task)
+        running = self._running[name] = _Running(poller, session)
+        try:
+            await poller.begin()
+        except StorageError as error:
+            # The first poll tries again, and counts it.
+            logs.log(_log, logging.ERROR, "the state cannot be read", store=name, problem=error)
+        return running
 
-    async def _stop(self, name: str) -> None:
-        running = self._running.pop(name)
-        running.task.cancel()
-        await asyncio.wait([running.task])
-        await running.session.close()
+    def _launch(self, running: _Running) -> None:
+        running.task = asyncio.create_task(running.poller.run())
+        running.task.add_done_callback(self._mind_end)
 
     async def reload(self) -> Sequence[str]:
         """Reads the configuration anew; the problems, after which the last good one stays."""
@@ -167,16 +171,17 @@ class App:
             before = {store.name: store for store in self._config.stores}
             wanted = {store.name: store for store in config.stores}
             for name in before.keys() - wanted.keys():
-                await self._stop(name)
+                await self._running.pop(name).stop()
                 self._scrapers.forget_store(name)
                 self._exposition.drop_store(name)
                 self._own.remove_store(name)
                 self._gaps_shown.pop(name, None)
             for name, store in wanted.items():
-                if name in before and before[name] != store:
-                    await self._stop(name)
-                if name not in before or before[name] != store:
-                    self._start(store)
+                if before.get(name) == store:
+                    continue
+                if name in before:
+                    await self._running.pop(name).stop()
+                self._launch(await self._begin(store))
             self._config = config
             self._note_loaded(ok=True)
             logs.log(_log, logging.INFO, "the configuration was reloaded", stores=len(wanted))

@@ -176,7 +176,11 @@ def _wrong_url(text: str) -> str | None:
     return None
 
 
-_URL_WANTED: Final = "the API's base URL, like https://euwest.api.elasticpath.com"
+REQUIRED: Final = {
+    "name": "a name of 1 to 100 characters",
+    "api_url": "the API's base URL, like https://euwest.api.elasticpath.com",
+    "client_id": "the client id",
+}
 
 # Every key that may stand under `defaults` and in a store, with its limits; config.example.yaml documents them.
 DEFAULT_KEYS: Final[Mapping[str, Read]] = {
@@ -190,15 +194,14 @@ DEFAULT_KEYS: Final[Mapping[str, Read]] = {
     "integrations": _integrations,
 }
 STORE_KEYS: Final[Mapping[str, Read]] = {
-    "name": text_of("a name of 1 to 100 characters", _wrong_name),
-    "api_url": text_of(_URL_WANTED, _wrong_url),
-    "client_id": text_of("the client id", _wrong_header, secret=True),
+    "name": text_of(REQUIRED["name"], _wrong_name),
+    "api_url": text_of(REQUIRED["api_url"], _wrong_url),
+    "client_id": text_of(REQUIRED["client_id"], _wrong_header, secret=True),
     "client_secret": text_of("the client secret", secret=True),
     "client_secret_file": _file,
     "org_id": text_of("an organization's id", _wrong_header),
     "store_id": text_of("a store's id", _wrong_header),
 }
-REQUIRED: Final = ("name", "api_url", "client_id")
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -240,7 +243,7 @@ def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
             each, yaml.MappingNode) else set()  # fmt: skip
         for key in REQUIRED:
             if key not in present and isinstance(each, yaml.MappingNode):
-                reader.problem(line, f"{path}.{key}", "missing")
+                reader.problem(line, f"{path}.{key}", f"missing, wanted {REQUIRED[key]}")
         secrets = present & {"client_secret", "client_secret_file"}
         if len(secrets) != 1 and isinstance(each, yaml.MappingNode):
             reader.problem(

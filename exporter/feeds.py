@@ -97,6 +97,7 @@ class Feeds:
             quick=quick,
             order=feed.order,
             tail_hint=feed.tail_at,
+            page_limit=self._config.page_limit,
         )
 
     # --- one list
@@ -165,15 +166,13 @@ class Feeds:
     async def _walk_jobs(self, integration_id: str) -> bool:
         """The logs of the jobs of an integration whose list goes on past the offset limit. True: all were read."""
         path = f"/integrations/{quote(integration_id, safe='')}/jobs"
-        jobs, _ = await list_jobs(self._fetch, path, self._config.page_limit)
-        if jobs is None or len(jobs) > JOB_LOOKUPS_MAX:
-            return False
-        for job_id in jobs:
+        jobs, whole, _ = await list_jobs(self._fetch, path, self._config.page_limit)
+        for job_id in jobs[:JOB_LOOKUPS_MAX]:
             page, server_ns = await self._fetch.get(
                 "job_logs", f"{path}/{quote(job_id, safe='')}/logs", {}, lambda body: read_page(body, integration_id)
             )
             await self._intake.enter(page, server_ns)
-        return True
+        return whole and len(jobs) <= JOB_LOOKUPS_MAX
 
     # --- what an end means
 
@@ -235,8 +234,8 @@ class Feeds:
         self._intake.counting = True
 
 
-async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str] | None, int]:
-    """All job ids that EPCC lists, whether it pages them or not (None: there are more), and its clock (ns)."""
+async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], bool, int]:
+    """The job ids that EPCC lists, whether it pages them or not; whether these are all; its clock (ns)."""
     found: dict[str, None] = {}
     offset = server_ns = 0
     for _ in range(JOB_PAGES_MAX):
@@ -245,14 +244,14 @@ async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str] | No
             (ids, length), server_ns = await fetch.get("jobs", path, query, read_jobs)
         except ApiError as error:
             if offset > 0 and error.code in LIMIT_CODES:
-                return None, server_ns
+                return list(found), False, server_ns
             raise
         news = [job_id for job_id in ids if job_id not in found]
         found.update(dict.fromkeys(news))
         if not news:
-            return list(found), server_ns
+            return list(found), True, server_ns
         offset += length
-    return None, server_ns
+    return list(found), False, server_ns
 
 
 def _now(ended: Ended, marks: Marks) -> int:

@@ -16,7 +16,7 @@ from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.config import StoreConfig
 from exporter.feeds import Feeds
-from exporter.fetch import Fetch
+from exporter.fetch import LIMIT_CODES, Fetch
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.reconcile import Reconciler
@@ -124,6 +124,11 @@ class StorePoller:
 
     # --- what a poll does
 
+    async def begin(self) -> None:
+        """Shows what is durable, before anything is asked. Raises StorageError."""
+        await self.intake.begin(self._clock.wall_ns())
+        await self._show_state()
+
     async def _poll(self) -> None:
         await self.intake.begin(self._clock.wall_ns())
         self._mind_baseline()
@@ -164,7 +169,12 @@ class StorePoller:
         try:
             while True:
                 query = {"page[limit]": str(INTEGRATIONS_PAGE), "page[offset]": str(offset)}
-                (page, length), _ = await self._fetch.get("integrations", "/integrations", query, read_integrations)
+                try:
+                    (page, length), _ = await self._fetch.get("integrations", "/integrations", query, read_integrations)
+                except ApiError as error:
+                    if offset > 0 and error.code in LIMIT_CODES:
+                        break  # some APIs refuse an offset past the end
+                    raise
                 news = [integration for integration in page if integration.id not in found]
                 found.update({integration.id: integration for integration in news})
                 offset += length

@@ -6,7 +6,7 @@ Order is evidence, not belief: Elastic Path documents none.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from exporter.records import Page
@@ -48,6 +48,7 @@ class Goal:
     quick: bool  # may stop at the first page with nothing new; then moves no mark
     order: str
     tail_hint: int | None  # oldest-first: where the last record stood
+    page_limit: int = 100  # records asked for
     clamp_ns: int | None = None  # the server's clock at the start, where an earlier feed of the same walk read it
 
 
@@ -91,6 +92,26 @@ class Evidence:
         if self.rising and self.falling:
             return UNORDERED
         return OLDEST_FIRST if self.rising else NEWEST_FIRST if self.falling else None
+
+
+@dataclass(slots=True)
+class Run:
+    """A contiguous stretch of the list, in its order, read page by page."""
+
+    keys: dict[str, None] = field(default_factory=dict)
+    tail: str | None = None
+    tail_at: int = 0
+    tail_full: bool = False  # the page that showed the tail was as long as any: the list may go on
+    longest: int = 0
+    first_key: str | None = None
+    idle: int = 0
+    confirmed: int = 0
+    lost: int = 0
+    empties: int = 0
+    restarts: int = 0
+    onward: bool = False  # the last page brought us on, or showed only what lies before our place
+    repeated: bool = False  # another offset brought the first page again
+    reached_floor: bool = False  # a record at or above the floor was met
 
 
 class TooLongError(Exception):

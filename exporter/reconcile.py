@@ -69,12 +69,13 @@ class Reconciler:
     async def _look_at(self, integration_id: str, *, first: bool) -> int:
         """How many of an integration's jobs are unlogged."""
         path = f"/integrations/{quote(integration_id, safe='')}/jobs"
-        jobs, now_ns = await list_jobs(self._fetch, path, self._config.page_limit)
-        too_long = jobs is None or len(jobs) > LISTED_MAX
+        # Jobs past the list's end cannot be judged; those that it shows can.
+        jobs, _, now_ns = await list_jobs(self._fetch, path, self._config.page_limit)
+        too_long = len(jobs) > LISTED_MAX
         if self._too_long.changed(integration_id, too_long) and too_long:
             logs.log(_log, logging.WARNING, "the job list is too long to be reconciled", store=self._config.name,
                      integration=integration_id, jobs_max=LISTED_MAX)  # fmt: skip
-        if jobs is None or too_long:
+        if too_long:
             return 0
         state = _BASELINE if first else _NEW
         before_ns = now_ns - round(self._config.lookback * 1e9)

@@ -17,7 +17,6 @@ Each stopping rule has a test that loses a record without it: "exactly once" res
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Final
 
 from exporter.questions import (
@@ -33,6 +32,7 @@ from exporter.questions import (
     Got,
     Questions,
     Refused,
+    Run,
     Steps,
     TooLongError,
 )
@@ -46,26 +46,6 @@ EMPTY_MAX: Final = 3  # empty answers at offset 0 that make an empty list
 RESTARTS_MAX: Final = 5  # times that a burst may overtake a walk at offset 0
 PASSES_MAX: Final = 4  # sweeps of a list without order, until two agree
 PROBES: Final = (1, 4, 16, 64)  # pages ahead, to see which way a list runs whose first page is dense
-
-
-@dataclass(slots=True)
-class _Run:
-    """A contiguous stretch of the list, in its order, read page by page."""
-
-    keys: dict[str, None] = field(default_factory=dict)
-    tail: str | None = None
-    tail_at: int = 0
-    tail_full: bool = False  # the page that showed the tail was as long as any: the list may go on
-    longest: int = 0
-    first_key: str | None = None
-    idle: int = 0
-    confirmed: int = 0
-    lost: int = 0
-    empties: int = 0
-    restarts: int = 0
-    onward: bool = False  # the last page brought us on, or showed only what lies before our place
-    repeated: bool = False  # another offset brought the first page again
-    reached_floor: bool = False  # a record at or above the floor was met
 
 
 class Walk:
@@ -84,14 +64,15 @@ class Walk:
         self.ties = False  # more equal times than a page can overlap: one pass proves nothing
         self.proven = True  # False: a single pass over a list that one pass proves nothing of
         self.evidence = Evidence(goal.lookback_ns)
-        self.run = _Run()
+        self.run = Run()
 
     def start(self) -> Questions:
-        order = self.goal.order
-        if order == UNKNOWN:
-            order = yield from self._decide()
-        swept = False
+        order, swept = self.goal.order, False
         try:
+            if self.goal.quick and order in (UNKNOWN, UNORDERED) and (yield from self._nothing_new()):
+                return self._ended("known", swept)
+            if order == UNKNOWN:
+                order = yield from self._decide()
             if order == NEWEST_FIRST:
                 how = yield from self._forward(0, descending=True)
             elif order == OLDEST_FIRST:
@@ -147,6 +128,11 @@ class Walk:
         clamp = self.clamp_ns
         stamps = (attempt.created_ns for attempt in page.attempts)
         return [at for at in stamps if at is not None and (clamp is None or at <= clamp)]
+
+    def _nothing_new(self) -> Generator[Ask, Answer, bool]:
+        """Whether a list that fits on one page, as far as that can be seen, shows nothing new."""
+        got = yield from self._ask(0)
+        return isinstance(got, Got) and not got.unknown and len(got.page.keys) < self.goal.page_limit
 
     def _decide(self) -> Generator[Ask, Answer, str]:
         """Which way a list runs that nobody has seen yet: its first page, and where that is dense, pages further on."""
@@ -250,7 +236,7 @@ class Walk:
 
     def _forward(self, start: int, *, descending: bool | None) -> Steps:
         """`descending` True: may end below `stop_ns`; False: oldest-first; None: neither is known."""
-        run = self.run = _Run()
+        run = self.run = Run()
         self.evidence = Evidence(self.goal.lookback_ns)
         position, ahead = start, 0
         while True:
@@ -272,7 +258,7 @@ class Walk:
                     continue
                 if run.restarts >= RESTARTS_MAX:
                     return "overtaken"
-                run = self.run = _Run(longest=run.longest, restarts=run.restarts + 1)
+                run = self.run = Run(longest=run.longest, restarts=run.restarts + 1)
                 self.evidence = Evidence(self.goal.lookback_ns)
             if (how := self._advance(answer, descending)) is not None:
                 return how

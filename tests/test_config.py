@@ -163,7 +163,7 @@ def test_a_wrong_url_is_refused(tmp_path: Path, url: str, wrong: str) -> None:
         ("a: &a [*a]\n", ["config.yaml:1: more than 10000 values"]),
         ("stores: *nope\n", ["config.yaml:1: not YAML: found undefined alias 'nope'"]),
         (GOOD + "---\n" + GOOD, ["config.yaml:1: 2 documents, wanted one with the key stores"]),
-        ("stores:\n  - name: a\n", ["config.yaml:2: stores[0].api_url: missing", "config.yaml:2: stores[0].client_id: missing",
+        ("stores:\n  - name: a\n", ["config.yaml:2: stores[0].api_url: missing, wanted the API's base URL, like https://euwest.api.elasticpath.com", "config.yaml:2: stores[0].client_id: missing, wanted the client id",
                                     "config.yaml:2: stores[0]: neither client_secret and client_secret_file, wanted one"]),
         ("stores: [5]", ["config.yaml:1: stores[0]: a single value, wanted a mapping with keys "
                          + ", ".join(sorted({*STORE_KEYS, *DEFAULT_KEYS}))]),

@@ -77,6 +77,18 @@ async def test_an_idle_store_costs_one_request_a_poll(world: MakeWorld) -> None:
 
 
 @virtual
+async def test_an_idle_store_of_a_few_logs_or_none_costs_one_request_a_poll_too(world: MakeWorld) -> None:
+    for seconds in ((), (-3.0, -2.0, -1.0)):
+        w = world(simple(*seconds), lookback=3600.0, poll_interval=600.0)
+        await w.polls(2)
+        before = w.epcc.requests["logs"]
+        await w.polls(10)
+        assert w.epcc.requests["logs"] - before == 10
+        w.close()
+        (w.folder / "state.db").unlink()
+
+
+@virtual
 async def test_a_full_disk_shows_nothing_new_fails_the_poll_and_loses_nothing(world: MakeWorld) -> None:
     w = world(simple(-5))
     await w.polls()

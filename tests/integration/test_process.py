@@ -57,6 +57,19 @@ async def test_sigterm_ends_with_0_within_5_seconds_and_nothing_is_lost(exporter
         assert await process.end(signal.SIGINT) == 0
 
 
+async def test_the_first_scrape_after_a_restart_shows_what_is_durable_even_if_epcc_is_down(exporter: Exporter) -> None:
+    async with exporter.running() as process:
+        await exporter.ready()
+        exporter.epcc.add(*[log(f"a{i}", now_ns()) for i in range(7)])
+        await exporter.sample(ATTEMPTS, 7)
+        await process.end(signal.SIGKILL)
+    exporter.epcc.manners = Manners(down="hang")
+    async with exporter.running():
+        samples = await exporter.scrape()
+        assert samples[ATTEMPTS] == 7
+        assert "epcc_exporter_complete_through_timestamp_seconds{}" in samples
+
+
 async def test_sigterm_ends_in_time_while_epcc_hangs(exporter: Exporter) -> None:
     exporter.epcc.manners = Manners(down="hang")
     async with exporter.running() as process:
