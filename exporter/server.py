@@ -148,7 +148,8 @@ def _store(store: StoreStatus) -> str:
         "polled": "The last poll ended well.",
         "failing": f"The last poll failed: {store.last_error}.",
     }[store.state]
-    rows = "".join(_integration(each) for each in store.integrations[:INTEGRATIONS_SHOWN_MAX])
+    worst_first = sorted(store.integrations, key=lambda each: (-each.consecutive_failures, each.name, each.id))
+    rows = "".join(_integration(each) for each in worst_first[:INTEGRATIONS_SHOWN_MAX])
     more = len(store.integrations) - INTEGRATIONS_SHOWN_MAX
     rest = f"<p>And {more} integrations more: see the metrics.</p>" if more > 0 else ""
     table = (

@@ -174,14 +174,18 @@ def _flip(path: Path) -> None:
     path.write_bytes(text[:place] + b"2" + text[place + 1 :])
 
 
+def _flip_unsummed(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"retries":0', b'"retries":9'))
+
+
 def _forge_id(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"forged-id", b"forged-ID"))
 
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda path: path.write_bytes(b""), _truncate, lambda path: path.write_bytes(b"x" * 9000), _flip, _forge_id],
-    ids=["empty", "cut in half", "overwritten", "a number changed", "an id changed"],
+    [lambda path: path.write_bytes(b""), _truncate, lambda path: path.write_bytes(b"x" * 9000), _flip, _flip_unsummed, _forge_id],
+    ids=["empty", "cut in half", "overwritten", "a number changed", "a number that no sum holds", "an id changed"],
 )
 def test_a_damaged_state_is_moved_aside_and_reported_as_a_gap(ledger: Ledger, damage: object) -> None:
     ledger.enter(*[attempt(name, NOW + i) for i, name in enumerate(("forged-id", "b", "c"))])
