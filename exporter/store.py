@@ -182,9 +182,9 @@ class Store:
 
     def commit(self, name: str, batch: Batch) -> Committed:
         """Counts a batch. Raises StorageError, after which nothing of it counts."""
-        held = self._held[name]
 
         def work(connection: sqlite3.Connection) -> Committed:
+            held = self._held[name]  # not before: a connection that had to be opened anew has read everything anew
             marks = (batch.marks or held.marks).copied()
             # The sums are the store's own: a caller's copy of the marks may be older than they are.
             marks.counted, marks.digest, marks.gaps = held.marks.counted, held.marks.digest, dict(held.marks.gaps)
@@ -195,6 +195,7 @@ class Store:
             return done
 
         done = self._transaction(work)
+        held = self._held[name]
         held.marks = done.marks
         held.tallies.update(done.tallies)
         for integration_id in batch.drop:
@@ -282,8 +283,7 @@ class Store:
 
     def reconciling(self, work: Callable[[sqlite3.Connection, int], _Result], name: str) -> _Result:
         """A transaction on the tables of `reconcile`, which change no tally. Raises StorageError."""
-        ref = self._held[name].ref
-        return self._transaction(lambda connection: work(connection, ref))
+        return self._transaction(lambda connection: work(connection, self._held[name].ref))
 
 
 class _CopyOnTouch(dict[str, Tally]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,21 @@ def test_a_failing_commit_leaves_nothing_and_the_next_one_counts_all(ledger: Led
     assert ledger.enter(*many).attempts == 501
 
 
+def test_a_commit_that_fails_at_its_last_statement_leaves_what_is_shown_as_it_was(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError
+
+    shown = ledger.enter(attempt("a", NOW))
+    with monkeypatch.context() as patched:
+        patched.setattr("exporter.store.save_marks", fail)
+        with pytest.raises(StorageError):
+            ledger.enter(attempt("b", NOW))
+    assert shown.attempts == 1
+    assert ledger.enter(attempt("b", NOW)).attempts == 2
+
+
 def test_a_second_exporter_is_kept_out_and_told_who_holds_the_state(ledger: Ledger) -> None:
     with pytest.raises(LockedError, match=r"in use by pid \d+ on "):
         Store.open(ledger.folder, NOW)
@@ -184,7 +200,14 @@ def _forge_id(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda path: path.write_bytes(b""), _truncate, lambda path: path.write_bytes(b"x" * 9000), _flip, _flip_unsummed, _forge_id],
+    [
+        lambda path: path.write_bytes(b""),
+        _truncate,
+        lambda path: path.write_bytes(b"x" * 9000),
+        _flip,
+        _flip_unsummed,
+        _forge_id,
+    ],
     ids=["empty", "cut in half", "overwritten", "a number changed", "a number that no sum holds", "an id changed"],
 )
 def test_a_damaged_state_is_moved_aside_and_reported_as_a_gap(ledger: Ledger, damage: object) -> None:
