@@ -104,10 +104,11 @@ class Store:
                 by_ref[ref].tallies[integration] = decode(body, crc, Tally)
             for held in self._held.values():
                 check_sums(connection, held.ref, held.marks, held.tallies)
-        except (sqlite3.DatabaseError, KeyError) as error:
-            name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-            if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"):
-                raise DamagedError(f"a table cannot be read ({name})") from error
+        except BaseException as error:
+            self._disconnect()  # half of what was read is worse than nothing: the next call begins anew
+            code = getattr(error, "sqlite_errorname", None)
+            if isinstance(error, KeyError) or code in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"):
+                raise DamagedError(f"a table cannot be read ({code})") from error
             raise
 
     # --- reading

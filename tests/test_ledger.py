@@ -166,6 +166,24 @@ def test_a_commit_that_fails_at_its_last_statement_leaves_what_is_shown_as_it_wa
     assert ledger.enter(attempt("b", NOW)).attempts == 2
 
 
+def test_a_file_that_cannot_be_opened_again_at_first_is_read_whole_later(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError()
+        error.sqlite_errorname = "SQLITE_IOERR_READ"
+        raise error
+
+    ledger.enter(attempt("a", NOW))
+    ledger.store._disconnect()
+    with monkeypatch.context() as patched:
+        patched.setattr("exporter.store.check_sums", fail)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="SQLITE_IOERR_READ"):
+                ledger.enter(attempt("b", NOW))
+    assert ledger.enter(attempt("b", NOW)).attempts == 2
+
+
 def test_a_second_exporter_is_kept_out_and_told_who_holds_the_state(ledger: Ledger) -> None:
     with pytest.raises(LockedError, match=r"in use by pid \d+ on "):
         Store.open(ledger.folder, NOW)
