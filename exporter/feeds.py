@@ -16,10 +16,10 @@ from urllib.parse import quote
 from exporter import logs
 from exporter.api import ApiError
 from exporter.config import StoreConfig
-from exporter.fetch import LIMIT_CODES, Fetch, Pages
+from exporter.fetch import LIMIT_CODES, PAGE_LIMIT_MIN, Fetch, Pages
 from exporter.intake import Intake
 from exporter.metrics import OwnMetrics
-from exporter.questions import NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
+from exporter.questions import ANY, NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
 from exporter.records import Page, read_jobs, read_page
 from exporter.rows import Feed, Gap, Marks
 from exporter.walk import Walk
@@ -28,7 +28,6 @@ OFFSET_LIMIT: Final = 10_000  # EPCC's documented soft limit, until this store h
 FEW_INTEGRATIONS: Final = 5  # `include` naming no more than these is read from their own lists
 AUDIT_EVERY: Final = 4  # complete walks: every fourth goes down to `keep`, for logs later than `lookback`
 JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset limit
-JOB_PAGES_MAX: Final = 200
 VOTES: Final = 2  # walks in a row that must see another order before it is believed
 
 _log = logging.getLogger(__name__)
@@ -184,16 +183,16 @@ class Feeds:
         """A complete walk that did not come through: by other lists, or as a gap that says so."""
         if ended.how in ("stuck", "overtaken", "too_long"):
             raise ApiError("invalid_response", detail=f"the walk through the list is {ended.how.replace('_', ' ')}")
-        if ended.how == "capped":
+        if ended.how in ("capped", "paging_ignored"):
             goal = replace(self._goal(marks, "", quick=False), clamp_ns=ended.clamp_ns)
             each = await self._walk_each(self._intake.known_integrations(), goal, marks)
             together = replace(
-                _together(ended, each), complete=each.complete, how="floor" if each.complete else "capped"
+                _together(ended, each), complete=each.complete, how="floor" if each.complete else ended.how
             )
             if together.complete:
                 return together, []
             ended = together
-        cause = {"capped": "offset_limit", "paging_ignored": "paging_ignored"}.get(ended.how, "order")
+        cause = {"capped": "offset_limit", "paging_ignored": "paging_ignored", "ties": "ties"}.get(ended.how, "order")
         through_ns = marks.complete_through_ns if marks.complete_through_ns is not None else ended.oldest_ns
         gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, _now(ended, marks))
         if self._gaps.changed("gap", cause):
@@ -235,23 +234,34 @@ class Feeds:
 
 
 async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], bool, int]:
-    """The job ids that EPCC lists, whether it pages them or not; whether these are all; its clock (ns)."""
+    """The job ids that EPCC lists, whether it pages them or not; whether these are all; its clock (ns).
+
+    No paging is documented for this list, so it is swept like any other: an empty page is not its end.
+    """
+    goal = Goal(0, None, None, whole=True, quick=False, order=ANY, tail_hint=None, page_limit=limit)
+    questions = Walk(goal).start()
     found: dict[str, None] = {}
-    offset = server_ns = 0
-    for _ in range(JOB_PAGES_MAX):
-        query = {"page[limit]": str(limit), "page[offset]": str(offset)}
-        try:
-            (ids, length), server_ns = await fetch.get("jobs", path, query, read_jobs)
-        except ApiError as error:
-            if offset > 0 and error.code in LIMIT_CODES:
-                return list(found), False, server_ns
-            raise
-        news = [job_id for job_id in ids if job_id not in found]
-        found.update(dict.fromkeys(news))
-        if not news:
-            return list(found), True, server_ns
-        offset += length
-    return list(found), False, server_ns
+    longest = server_ns = 0
+    try:
+        ask = next(questions)
+        while True:
+            query = {"page[limit]": str(max(PAGE_LIMIT_MIN, limit)), "page[offset]": str(ask.offset)}
+            try:
+                (ids, length), server_ns = await fetch.get("jobs", path, query, read_jobs)
+            except ApiError as error:
+                if ask.offset == 0 or error.code not in LIMIT_CODES:
+                    raise
+                ask = questions.send(Refused())
+                continue
+            found.update(dict.fromkeys(ids))
+            longest = max(longest, length)
+            if longest > max(PAGE_LIMIT_MIN, limit):
+                return list(found), True, server_ns  # longer than asked for: not paged at all
+            ask = questions.send(Got(ask.offset, Page((), (), tuple(ids), None), frozenset(ids), server_ns))
+    except StopIteration as stop:
+        ended: Ended = stop.value
+    unpaged = ended.how == "paging_ignored" and longest < limit
+    return list(found), ended.complete or unpaged, server_ns
 
 
 def _now(ended: Ended, marks: Marks) -> int:

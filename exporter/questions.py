@@ -15,6 +15,7 @@ NEWEST_FIRST: Final = "newest_first"
 OLDEST_FIRST: Final = "oldest_first"
 UNORDERED: Final = "unordered"
 UNKNOWN: Final = "unknown"
+ANY: Final = "any"  # of no matter: a list without times that is swept once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Goal:
 @dataclass(slots=True)
 class Ended:
     complete: bool
-    how: str  # floor, end, known, capped, paging_ignored, disorder, stuck, overtaken, too_long
+    how: str  # floor, end, known, capped, paging_ignored, disorder, ties, stuck, overtaken, too_long
     clamp_ns: int | None  # server's clock at the first answer; None: no answer held one
     newest_ns: int | None  # newest created_at seen that is not in the future
     oldest_ns: int | None
@@ -110,6 +111,7 @@ class Run:
     empties: int = 0
     restarts: int = 0
     onward: bool = False  # the last page brought us on, or showed only what lies before our place
+    begins_at: int = 0  # offset of its first page
     repeated: bool = False  # another offset brought the first page again
     reached_floor: bool = False  # a record at or above the floor was met
 
