@@ -38,7 +38,7 @@ from exporter.questions import (
 )
 from exporter.records import Page
 
-PAGES_MAX: Final = 5_000  # per walk: 500,000 logs; a walk that needs more ends as failed and says so
+LOGS_MAX: Final = 500_000  # per walk, in pages of the length asked for; one that needs more fails and says so
 CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" that make an end
 BACK: Final = (0, 1, 3, 7)  # how far before the last record the confirming requests begin: a cut page hides less
 IDLE_MAX: Final = 9  # requests in a row that neither advance nor confirm
@@ -108,7 +108,7 @@ class Walk:
 
     def _ask(self, offset: int, ahead: int = 0) -> Generator[Ask, Answer, Answer]:
         self.pages += 1
-        if self.pages > PAGES_MAX:
+        if self.pages > LOGS_MAX // self.goal.page_limit:
             raise TooLongError
         answer = yield Ask(offset, ahead)
         if isinstance(answer, Got):
@@ -390,8 +390,6 @@ class Walk:
 
     def _step(self, page: Page) -> int:
         """How far the next page begins after this one: all of it, less the records that it must show again."""
-        if len(page.keys) == 1:
-            return 1
         last = page.attempts[-1].created_ns if page.attempts else None
         ties = 1
         if last is not None and page.keys[-1] == page.attempts[-1].id:

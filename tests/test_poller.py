@@ -177,6 +177,20 @@ async def test_past_every_lists_limit_the_jobs_logs_are_read(world: MakeWorld) -
     assert epcc.requests["job_logs"] >= 500
 
 
+@pytest.mark.parametrize("answer", ["400", "empty", "last_page"])
+def test_a_job_list_past_its_own_offset_limit_is_not_taken_for_whole(tmp_path: Any, answer: str) -> None:
+    @virtual
+    async def test(world: MakeWorld) -> None:
+        epcc = simple(manners=Manners(offset_limit=100, offset_limit_answer=answer))
+        w = world(epcc, history="skip")
+        await w.polls()
+        epcc.add(*[log(f"x{i}", at(5 + i / 100)) for i in range(500)])
+        await w.polls(1)
+        assert (await w.scrape())["epcc_exporter_gap_open{cause=offset_limit}"] == 1
+
+    test(tmp_path)
+
+
 @virtual
 async def test_what_no_list_reaches_is_a_gap_that_says_so_and_closes(world: MakeWorld) -> None:
     epcc = simple(manners=Manners(offset_limit=100))

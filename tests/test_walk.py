@@ -229,3 +229,27 @@ def test_a_list_that_never_settles_ends_as_stuck_and_not_as_complete() -> None:
     ended = shelf.walk(whole=True)
     assert not ended.complete
     assert len(shelf.asked) <= 3 + IDLE_MAX
+
+
+def test_equal_times_that_change_places_and_overflow_a_page_are_read_until_two_passes_agree_or_not_called_complete() -> (
+    None
+):
+    rng = random.Random(7)
+    logs = [attempt(f"l{i}", NOW - (i // 30) * SECOND) for i in range(90)]
+
+    def permute(shelf: Shelf, number: int) -> None:
+        groups = [shelf.logs[i : i + 30] for i in range(0, 90, 30)]
+        for group in groups:
+            rng.shuffle(group)
+        shelf.logs[:] = [each for group in groups for each in group]
+
+    shelf = Shelf(logs, before=permute)
+    ended = shelf.walk(floor_ns=NOW - SECOND, stop_ns=NOW - SECOND)
+    assert ended.how == "ties" or set(shelf.counted) >= {f"l{i}" for i in range(60)}
+    assert shelf.asked.count(0) >= 2
+
+
+def test_a_first_page_that_comes_again_far_from_the_head_is_an_offset_limit_and_not_ignored_paging() -> None:
+    shelf = Shelf(newest_first(200)[::-1], offset_limit=60, past_limit="last_page")
+    ended = shelf.walk(order="oldest_first", tail_hint=100, floor_ns=NOW - 30 * SECOND, stop_ns=NOW - 30 * SECOND)
+    assert (ended.complete, ended.how) == (False, "capped")

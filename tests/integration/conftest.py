@@ -10,10 +10,6 @@ import pytest
 from tests.integration import servers
 
 
-def pytest_report_header() -> list[str]:
-    return [f"{name} Prometheus: {servers.version(name)}" for name in servers.names()]
-
-
 @pytest.fixture(params=servers.names())
 async def prometheus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[servers.Prometheus]:
     """Not started yet: the test starts it, with what it shall scrape."""
