@@ -82,6 +82,7 @@ class Intake:
         """`gaps`: those that the counter has shown already, by cause; kept by the caller across reloads."""
         self.name = config.name
         self._include, self._exclude = config.include, config.exclude
+        self._lookback_ns = round(config.lookback * 1e9)
         self._store = store
         self._writer = writer
         self._publisher = publisher
@@ -92,7 +93,7 @@ class Intake:
         self.strangers: set[str] = set()  # met in logs, and not known well enough to say whether they are wanted
         self._unlisted: set[str] = set()  # strangers that a later list does not name either
         self.unlogged: dict[str, int] = {}
-        self.fresh = 0  # attempts counted since `take_fresh`
+        self.fresh = 0  # attempts counted since the poller last took note
         self._pending: list[Attempt] = []
         self._new_here: set[str] = set()  # ids that this walk met first
         self._rejected = _Remembered()
@@ -144,11 +145,15 @@ class Intake:
             return
         order = marks.feeds[""].order if "" in marks.feeds else ""
         attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
-        stamps = [attempt.created_ns for attempt in attempts]
-        above = [i for i, at in enumerate(stamps) if at is not None and at >= marks.floor_ns]
-        for i, at in enumerate(stamps[: above[-1]] if above else ()):
-            if at is not None and at < marks.keep_ns and self._late.new(attempts[i].id):
+        before_ns = 0  # the newest of those that became visible earlier
+        for attempt in reversed(attempts):
+            at = attempt.created_ns
+            if at is None:
+                continue
+            late = at < marks.keep_ns and before_ns >= marks.floor_ns and before_ns - at > self._lookback_ns
+            if late and self._late.new(attempt.id):
                 self._late_gaps.append(Gap("late", at, server_ns))
+            before_ns = max(before_ns, at)
 
     # --- commits
 
@@ -274,6 +279,8 @@ class Intake:
                 delay = max(0, now_ns - entry.attempt.created_ns) / 1e9
                 self._own.arrival_delay.labels(store=self.name).observe(delay)
             self.alive.add(entry.attempt.integration_id)
+            if self.marks.floor_ns is not None and entry.at_ns < self.marks.floor_ns:
+                self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""

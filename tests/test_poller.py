@@ -285,6 +285,14 @@ async def test_a_log_later_than_the_lookback_and_below_keep_is_a_gap(world: Make
 
 
 @virtual
+async def test_logs_that_are_late_within_the_lookback_are_no_gap_in_a_list_by_arrival(world: MakeWorld) -> None:
+    w = world(shop_of(Manners(order="newest_visible_first", lateness_seconds=50)), history="skip")
+    await w.polls(30)
+    assert w.poller.intake.marks.feeds[""].order == "newest_first"
+    assert w.poller.intake.marks.gaps == {}
+
+
+@virtual
 async def test_retention_that_overtook_an_outage_is_a_gap(world: MakeWorld) -> None:
     epcc = simple(*range(-30, 0, 5))
     w = world(epcc)

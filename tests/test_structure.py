@@ -98,7 +98,8 @@ def files() -> list[Path]:
 
     def below(folder: Path) -> Iterator[Path]:
         for path in sorted(folder.iterdir()):
-            if any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored):
+            names = {path.name, f"/{path.relative_to(ROOT)}"}  # `/x` is the top level's alone
+            if any(fnmatch.filter(names, pattern) for pattern in ignored):
                 continue
             if path.is_dir():
                 yield from below(path)
