@@ -90,7 +90,7 @@ class Budget:
 
 
 class Observer(Protocol):
-    """Told of every try at a request: endpoint, status code or `error`, seconds."""
+    """Told of every try at a request that was not dropped: endpoint, status code or `error`, seconds."""
 
     def __call__(self, endpoint: str, code: str, seconds: float, /) -> None: ...
 
@@ -195,10 +195,14 @@ class Api:
                 return Reply(body, _server_ns(response.headers.get("Date"), wall_ns, seconds))
         except ApiError:
             raise
+        except asyncio.CancelledError:
+            code = ""  # fetched ahead and not wanted: it has no outcome to tell of
+            raise
         except Exception as error:
             raise _meaning(error) from None
         finally:
-            self._observe(endpoint, code, self._clock.monotonic() - began)
+            if code:
+                self._observe(endpoint, code, self._clock.monotonic() - began)
 
 
 def _checked(read: Callable[[bytes], Token], body: bytes) -> Token:

@@ -204,20 +204,15 @@ class Walk:
                 start //= 2
             return 0
         low, step = 0, 1
-        got = yield from self._ask(0)
-        length = len(got.page.keys) if isinstance(got, Got) else 0
-        high = None
-        while length and high is None:
-            got = yield from self._ask(low + step * length)
-            if isinstance(got, Got) and got.page.keys:
-                low, step = low + step * length, step * 2
-            else:
-                high = low + step * length
-        while high is not None and high - low > max(1, length):
-            middle = (low + high) // 2
+        first = yield from self._ask(0)
+        keys = first.page.keys if isinstance(first, Got) else ()
+        length, high = max(1, len(keys)), None if keys else 0
+        while high is None or high - low > length:
+            middle = low + step * length if high is None else (low + high) // 2
             got = yield from self._ask(middle)
-            if isinstance(got, Got) and got.page.keys:
-                low = middle
+            # A page that comes again is how some lists answer what lies past their end.
+            if isinstance(got, Got) and got.page.keys and got.page.keys != keys:
+                low, step, keys = middle, step * 2, got.page.keys
             else:
                 high = middle
         return low
@@ -256,11 +251,12 @@ class Walk:
         while True:
             answer = yield from self._ask(position, ahead)
             ahead = 0
-            if isinstance(answer, Refused):
+            # Past a list of one record a refusal says no more than an empty page does.
+            if isinstance(answer, Refused) and not (run.longest == 1 and position == 1):
                 return "capped"
-            keys = answer.page.keys
+            keys = answer.page.keys if isinstance(answer, Got) else ()
             run.longest = max(run.longest, len(keys))
-            if not keys:
+            if isinstance(answer, Refused) or not keys:
                 if (how := self._empty(position)) is not None:
                     return how
                 position = self._near_tail()

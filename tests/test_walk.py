@@ -253,3 +253,14 @@ def test_a_first_page_that_comes_again_far_from_the_head_is_an_offset_limit_and_
     shelf = Shelf(newest_first(200)[::-1], offset_limit=60, past_limit="last_page")
     ended = shelf.walk(order="oldest_first", tail_hint=100, floor_ns=NOW - 30 * SECOND, stop_ns=NOW - 30 * SECOND)
     assert (ended.complete, ended.how) == (False, "capped")
+
+
+@pytest.mark.parametrize(
+    ("number", "past_limit"),
+    [(1, "refused"), (1, "empty"), *[(n, p) for n in (5, 10, 11, 200) for p in ("refused", "empty", "last_page")]],
+)
+def test_the_far_end_is_found_in_few_requests_however_the_list_answers_past_it(number: int, past_limit: str) -> None:
+    shelf = Shelf(newest_first(number, seconds_apart=10)[::-1], offset_limit=max(0, number - 1), past_limit=past_limit)
+    ended = shelf.walk(order="oldest_first", floor_ns=NOW - 30 * SECOND, stop_ns=NOW - 30 * SECOND)
+    assert (ended.complete, f"l{number - 1:04}" in shelf.counted) == (True, True)
+    assert len(shelf.asked) < 40
