@@ -31,6 +31,11 @@ from exporter.configfile import (
 )
 
 STORES_MAX: Final = 1_000
+NAME_MAX: Final = 100  # characters
+HEADER_MAX: Final = 200
+SECRET_BYTES_MAX: Final = 64 * 1024  # of a secret's file
+# Log lines are searched for client ids too; a short one, as `demo` of the simulator, would blot out other words.
+CLIENT_ID_MASKED_MIN: Final = 16
 
 
 class Secret:
@@ -93,23 +98,41 @@ class StoreConfig:
 
     def secret(self) -> str:
         """The client secret; a file is read anew each time: it may have been rotated. Raises OSError, ValueError."""
-        if self.client_secret_file is None:
-            return self.client_secret.reveal() if self.client_secret is not None else ""
-        with self.client_secret_file.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX)
-        try:
-            text = content.decode().strip()
-        except UnicodeDecodeError:
-            raise ValueError("the secret's file is not text") from None
-        if not text:
-            raise ValueError("the secret's file is empty")
+        if self.client_secret_file is not None:
+            try:
+                text = _read_secret(self.client_secret_file)
+            except ValueError as error:
+                raise ValueError(f"{self.client_secret_file}: {error}") from None
+        else:
+            text = self.client_secret.reveal() if self.client_secret is not None else ""
         logs.register_secret(text)
+        if len(self.client_id.reveal()) >= CLIENT_ID_MASKED_MIN:
+            logs.register_secret(self.client_id.reveal())
         return text
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     stores: tuple[StoreConfig, ...]
+
+
+def _read_secret(path: Path) -> str:
+    """Raises OSError, and ValueError with what is wrong, in words without path or content."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")  # a pipe would be waited for, and can be read only once
+    with path.open("rb") as file:
+        content = file.read(SECRET_BYTES_MAX + 1)
+    if len(content) > SECRET_BYTES_MAX:
+        raise ValueError(f"larger than {SECRET_BYTES_MAX} bytes")
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    if not text:
+        raise ValueError("empty")
+    if not text.isprintable():
+        raise ValueError("more than one line, or not printable")
+    return text
 
 
 def _texts(reader: Reader, node: yaml.Node, path: str) -> Any:
@@ -136,45 +159,79 @@ def _file(reader: Reader, node: yaml.Node, path: str) -> Any:
         return None
     where = reader.folder / scalar.text
     try:
-        with where.open("rb") as file:
-            empty = not file.read(FILE_BYTES_MAX).strip()
+        _read_secret(where)
     except OSError as error:
         reader.problem(scalar.line, path, f"{scalar.shown} cannot be read ({error.strerror or type(error).__name__})")
         return None
-    if empty:
-        reader.problem(scalar.line, path, f"{scalar.shown} is empty, wanted the client secret in it")
+    except ValueError as error:
+        reader.problem(scalar.line, path, f"{scalar.shown} is {error}, wanted the client secret in it")
         return None
     return where
 
 
-def _wrong_name(text: str) -> str | None:
-    return None if text.isprintable() and len(text) <= 100 else "too long, or not printable"
-
-
-def _wrong_header(text: str) -> str | None:
-    return None if text.isascii() and text.isprintable() and len(text) <= 200 else "not fit for a header"
+def _url(reader: Reader, node: yaml.Node, path: str) -> Any:
+    wanted = REQUIRED["api_url"]
+    scalar = reader.scalar(node, path, wanted)
+    if scalar is None:
+        return None
+    if scalar.null or not scalar.text.strip():
+        reader.problem(scalar.line, path, f"empty, wanted {wanted}")
+        return None
+    if (wrong := _wrong_url(scalar.text)) is None:
+        return scalar.text
+    # It may hold a password before an @, and a token after a question mark.
+    plain = re.split("[?#]", scalar.text)[0]
+    found = scalar.shown
+    if "@" in scalar.text:
+        found = "a value"
+    elif plain != scalar.text and found == shown(scalar.text):
+        found = shown(f"{plain}…")
+    reader.problem(scalar.line, path, f"{found}: {wrong}, wanted {wanted}")
+    return None
 
 
 def _wrong_url(text: str) -> str | None:
     try:
         parts = urlsplit(text)
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return "not a URL"
+    if parts.username is not None:
+        return "a URL with a user or a password"
+    if "?" in text or "#" in text:
+        return "a URL with a query or a fragment"
     if (
         parts.scheme not in ("http", "https")
-        or not parts.hostname
+        or not _HOST.fullmatch(host)
         or port == 0
-        or not text.isprintable()
-        or " " in text
+        or not _PATH.fullmatch(parts.path)
     ):
         return "not an http or https URL"
-    if parts.username is not None or parts.query or parts.fragment:
-        return "a URL with more than a host in it"
-    if re.search(r"/v2/?$", parts.path):
+    if "v2" in parts.path.lower().split("/"):
         return "a URL with /v2, which is added by the exporter"
     return None
 
+
+def _wrong_name(text: str) -> str | None:
+    if len(text) > NAME_MAX:
+        return f"longer than {NAME_MAX} characters"
+    return None if text.isprintable() else "not printable"
+
+
+def _wrong_header(text: str) -> str | None:
+    if len(text) > HEADER_MAX:
+        return f"longer than {HEADER_MAX} characters"
+    return None if text.isascii() and text.isprintable() and text == text.strip() else "not fit for a header"
+
+
+def _wrong_secret(text: str) -> str | None:
+    """A newline that came along would be sent, and every token refused."""
+    return None if text.isprintable() and text == text.strip() else "not printable, or with a space at an end"
+
+
+# A host name, which may be international, or an IPv6 address.
+_HOST: Final = re.compile(r"\w[\w.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?")
+_PATH: Final = re.compile(r"(?:/[\w.~%!$&'()*+,;=:-]*)*", re.ASCII)
 
 REQUIRED: Final = {
     "name": "a name of 1 to 100 characters",
@@ -195,9 +252,9 @@ DEFAULT_KEYS: Final[Mapping[str, Read]] = {
 }
 STORE_KEYS: Final[Mapping[str, Read]] = {
     "name": text_of(REQUIRED["name"], _wrong_name),
-    "api_url": text_of(REQUIRED["api_url"], _wrong_url),
-    "client_id": text_of(REQUIRED["client_id"], _wrong_header, secret=True),
-    "client_secret": text_of("the client secret", secret=True),
+    "api_url": _url,
+    "client_id": text_of(REQUIRED["client_id"], _wrong_secret, secret=True),
+    "client_secret": text_of("the client secret", _wrong_secret, secret=True),
     "client_secret_file": _file,
     "org_id": text_of("an organization's id", _wrong_header),
     "store_id": text_of("a store's id", _wrong_header),
@@ -237,25 +294,40 @@ def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
     stores = []
     names: dict[str, int] = {}
     for i, each in enumerate(node.value):
-        path, line = f"stores[{i}]", each.start_mark.line + 1
+        path = f"stores[{i}]"
         values = _values(each, path, reader, {**STORE_KEYS, **DEFAULT_KEYS})
-        present = {key.value for key, _ in each.value if isinstance(key, yaml.ScalarNode)} if isinstance(
-            each, yaml.MappingNode) else set()  # fmt: skip
-        for key in REQUIRED:
-            if key not in present and isinstance(each, yaml.MappingNode):
-                reader.problem(line, f"{path}.{key}", f"missing, wanted {REQUIRED[key]}")
-        secrets = present & {"client_secret", "client_secret_file"}
-        if len(secrets) != 1 and isinstance(each, yaml.MappingNode):
-            reader.problem(
-                line, path, f"{'both' if secrets else 'neither'} client_secret and client_secret_file, wanted one"
-            )
+        if not isinstance(each, yaml.MappingNode):
+            if kind_of(each) == "nothing":
+                reader.problem(each.start_mark.line + 1, path, f"nothing, wanted a store with {', '.join(REQUIRED)}")
+            continue
+        lines = _present(each, path, reader)
         name = values.get("name")
-        if name is not None and name in names:
-            reader.problem(line, f"{path}.name", f"{shown(name)} is the name of the store on line {names[name]} too")
-        names.setdefault(name or "", line)
+        if name is not None:
+            if name in names:
+                problem = f"{shown(name)} is the name of the store on line {names[name]} too"
+                reader.problem(lines["name"], f"{path}.name", problem)
+            names.setdefault(name, lines["name"])
         if not reader.problems:
             stores.append(_store({**defaults, **values}))
     return stores
+
+
+def _present(store: yaml.MappingNode, path: str, reader: Reader) -> dict[str, int]:
+    """The keys that a store has, with their lines; those that it lacks are problems."""
+    line = store.start_mark.line + 1
+    lines: dict[str, int] = {}
+    for key, _ in store.value:
+        if isinstance(key, yaml.ScalarNode):
+            lines.setdefault(key.value, key.start_mark.line + 1)
+    for key, wanted in REQUIRED.items():
+        if key not in lines:
+            reader.problem(line, f"{path}.{key}", f"missing, wanted {wanted}")
+    secrets = lines.keys() & {"client_secret", "client_secret_file"}
+    if not secrets:
+        reader.problem(line, path, "neither client_secret nor client_secret_file, wanted one of them")
+    elif len(secrets) == 2:
+        reader.problem(line, path, "both client_secret and client_secret_file, wanted one of them")
+    return lines
 
 
 def _values(node: yaml.Node, path: str, reader: Reader, keys: Mapping[str, Read]) -> dict[str, Any]:
@@ -269,9 +341,10 @@ def _store(values: dict[str, Any]) -> StoreConfig:
     for key in ("client_id", "client_secret"):
         if key in values:
             values[key] = Secret(values[key])
-    if "client_secret" in values:
-        logs.register_secret(values["client_secret"].reveal())
-    return StoreConfig(**values, **{key: integrations[key] for key in ("include", "exclude") if key in integrations})
+    store = StoreConfig(**values, **{key: integrations[key] for key in ("include", "exclude") if key in integrations})
+    if store.client_secret is not None:
+        store.secret()  # known to the log before anything can be said of it
+    return store
 
 
 def summary(config: Config, path: Path) -> str:

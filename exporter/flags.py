@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import ipaddress
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,9 @@ COMMANDS: Final = {
 }
 ADDRESSES: Final = [("", 10058)]
 RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
+WEB_CONFIG_BYTES_MAX: Final = 1 << 20
+_HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,26 +34,35 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
             close = difflib.get_close_matches(wrong, list(self._option_string_actions), n=1)
-            hint = f", did you mean {close[0]}?" if close else ""
+            hint = f", did you mean {close[0]}?" if close else ", a command comes first" if wrong in COMMANDS else ""
         self.exit(2, f"{self.prog}: error: {message}{hint}\nSee {self.prog} --help.\n")
 
 
 def address(text: str) -> tuple[str, int]:
     """`:10058` (all addresses), `127.0.0.1:0`, `[::1]:10058` → (host, port); host "" is all of them."""
     host, colon, port = text.rpartition(":")
+    good = bool(colon) and re.fullmatch(r"[0-9]{1,5}", port) is not None and int(port) <= 65535
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    elif ":" in host:
-        raise argparse.ArgumentTypeError(f"{text!r}: an IPv6 address needs brackets, like [::1]:10058")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted HOST:PORT or :PORT")
+        good = good and _is_ipv6(host)
+    else:
+        good = good and (host == "" or _HOST.fullmatch(host) is not None)
+    if not good:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted HOST:PORT or :PORT, and IPv6 like [::1]:10058")
     return host, int(port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def telemetry_path(text: str) -> str:
     """A path of our own pages for the metrics."""
-    plain = text.startswith("/") and text.isascii() and text.isprintable() and not any(c in text for c in " {}?#%")
-    if not plain or text == "/" or text.startswith(RESERVED_PATHS):
+    if not _PATH.fullmatch(text) or f"{text}/".startswith(RESERVED_PATHS):
         raise argparse.ArgumentTypeError(f"{text!r}, wanted a path like /metrics, and none that other pages have")
     return text
 
@@ -133,10 +147,14 @@ def web_config_problem(path: Path | None) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            lines = file.read(1 << 20).decode("utf-8", "replace").splitlines()
+            content = file.read(WEB_CONFIG_BYTES_MAX + 1)
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror or type(error).__name__})"
-    meaningful = [line for line in lines if line.strip() not in ("", "---", "{}") and not line.lstrip().startswith("#")]
-    if meaningful:
-        return f"{path}: TLS and authentication are not supported by this version, and it will not serve without them"
+    lines = (line.strip() for line in content.decode("utf-8", "replace").splitlines())
+    meaningful = [line for line in lines if line not in ("", "---", "...", "{}") and not line.startswith("#")]
+    if meaningful or len(content) > WEB_CONFIG_BYTES_MAX:
+        return (
+            f"{path}: TLS and authentication from --web.config.file are not supported by this version, "
+            "and it will not serve without them"
+        )
     return None

@@ -1,61 +1,261 @@
-"""The command line."""
+"""The command line: what each flag becomes, and the one line that says what is wrong with it."""
 
 from __future__ import annotations
 
+import argparse
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from exporter import flags
+from exporter import __version__, flags, logs
+from exporter.flags import WEB_CONFIG_BYTES_MAX, address, parse, telemetry_path, web_config_problem
+from exporter.simulator import SCENARIOS
 
 
-def test_without_arguments_the_exporter_runs_with_its_documented_defaults() -> None:
-    arguments = flags.parse([])
-    assert (arguments.command, arguments.config_file, arguments.storage_path) == (
-        "run",
-        Path("config.yaml"),
-        Path("data"),
-    )
-    assert (arguments.listen_addresses, arguments.telemetry_path) == ([("", 10058)], "/metrics")
-    assert (arguments.log_level, arguments.log_format, arguments.once) == ("info", "logfmt", False)
-
-
-def test_run_may_be_named_and_an_address_repeated() -> None:
-    arguments = flags.parse(["run", "--web.listen-address=:1", "--web.listen-address", "[::1]:2"])
-    assert arguments.listen_addresses == [("", 1), ("::1", 2)]
-
-
-def test_the_demo_listens_on_the_loopback_alone() -> None:
-    assert flags.parse(["demo"]).listen_addresses == [("127.0.0.1", 10058)]
-
-
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [(":10058", ("", 10058)), ("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9", ("::1", 9)), ("host:1", ("host", 1))],
-)
-def test_an_address_is_a_host_and_a_port(text: str, parsed: tuple[str, int]) -> None:
-    assert flags.address(text) == parsed
-
-
-@pytest.mark.parametrize(
-    "flag",
-    ["--web.listen-address=10058", "--web.listen-address=::1:10058", "--web.listen-address=:65536", "--web.listen-address=:",
-     "--web.telemetry-path=/", "--web.telemetry-path=/-/metrics", "--web.telemetry-path=metrics", "--log.format=xml",
-     "--once=yes", "--storage.pat=x", "extra"],
-)  # fmt: skip
-def test_a_wrong_flag_ends_with_2(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def wrong(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The error's line, without the program's name."""
     with pytest.raises(SystemExit) as ended:
-        flags.parse([flag])
+        parse(argv)
     assert ended.value.code == 2
-    assert flag.partition("=")[0] in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    return str(err.splitlines()[0].partition(" error: ")[2])
+
+
+def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What is printed before an end with 0."""
+    with pytest.raises(SystemExit) as ended:
+        parse(argv)
+    assert ended.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return str(out)
+
+
+@pytest.mark.parametrize("argv", [[], ["run"]])
+def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
+    assert vars(parse(argv)) == {
+        "command": "run",
+        "config_file": Path("config.yaml"),
+        "config_check": False,
+        "once": False,
+        "storage_path": Path("data"),
+        "listen_addresses": [("", 10058)],
+        "telemetry_path": "/metrics",
+        "web_config_file": None,
+        "log_level": "info",
+        "log_format": "logfmt",
+    }
+
+
+def test_every_flag_of_run_is_read() -> None:
+    argv = ["--config.file=a.yaml", "--config.check", "--once", "--storage.path", "d", "--web.listen-address=:1",
+            "--web.listen-address", "[::1]:2", "--web.telemetry-path=/m", "--web.config.file=w.yml", "--log.level=warn",
+            "--log.format=json"]  # fmt: skip
+    assert vars(parse(argv)) == {
+        "command": "run",
+        "config_file": Path("a.yaml"),
+        "config_check": True,
+        "once": True,
+        "storage_path": Path("d"),
+        "listen_addresses": [("", 1), ("::1", 2)],
+        "telemetry_path": "/m",
+        "web_config_file": Path("w.yml"),
+        "log_level": "warn",
+        "log_format": "json",
+    }
+
+
+def test_the_demo_listens_on_loopback_and_keeps_nothing() -> None:
+    demo = parse(["demo"])
+    assert (demo.listen_addresses, demo.storage_path, demo.scenario, demo.seed) == (
+        [("127.0.0.1", 10058)],
+        None,
+        "shop",
+        1,
+    )
+    argv = ["--scenario=busy", "--seed=7", "--web.listen-address=:0", "--storage.path=d", "--log.level=debug"]
+    demo = parse(["demo", *argv])
+    assert (demo.scenario, demo.seed, demo.listen_addresses, demo.log_level) == ("busy", 7, [("", 0)], "debug")
+    assert demo.storage_path == Path("d")
+
+
+def test_the_simulator_has_its_own_flags_and_those_of_the_log() -> None:
+    simulate = parse(["simulate", "--web.listen-address=127.0.0.1:0", "--scenario=quiet", "--log.format=json"])
+    assert (simulate.command, simulate.scenario, simulate.log_format) == ("simulate", "quiet", "json")
+
+
+def test_defaults_do_not_leak_from_one_parse_to_the_next() -> None:
+    parse(["--web.listen-address=:1"])
+    parse([]).listen_addresses.append(("", 2))
+    assert parse([]).listen_addresses == [("", 10058)]
+
+
+@pytest.mark.parametrize("level", logs.LEVELS)
+def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
+    assert parse([f"--log.level={level}"]).log_level == level
 
 
 @pytest.mark.parametrize(
-    ("content", "served"), [("", True), ("# nothing\n---\n{}\n", True), ("tls_server_config: {}\n", False)]
+    ("argv", "line"),
+    [
+        (["--config.fil=x"], "unrecognized arguments: --config.fil=x, did you mean --config.file?"),
+        (["--web.listen-adress", ":1"], "unrecognized arguments: --web.listen-adress :1, did you mean --web.listen-address?"),
+        (["--storage.pat=x"], "unrecognized arguments: --storage.pat=x, did you mean --storage.path?"),
+        (["-config.file=x"], "unrecognized arguments: -config.file=x, did you mean --config.file?"),
+        (["--once=yes"], "argument --once: ignored explicit argument 'yes'"),
+        (["run", "extra"], "unrecognized arguments: extra"),
+        (["extra"], "unknown command 'extra'; there are run, demo, simulate"),
+        (["--zzz"], "unrecognized arguments: --zzz"),
+        (["--log.level=debug", "demo"], "unrecognized arguments: demo, a command comes first"),
+        (["demo", "--once"], "unrecognized arguments: --once"),
+        (["demo", "--config.file=x"], "unrecognized arguments: --config.file=x"),
+        (["simulate", "--sed=1"], "unrecognized arguments: --sed=1, did you mean --seed?"),
+        (["--config.file"], "argument --config.file: expected one argument"),
+        (["demo", "--seed=x"], "argument --seed: invalid int value: 'x'"),
+        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate"),
+        (["probe"], "unknown command 'probe'; there are run, demo, simulate"),
+        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate"),
+        ([""], "unknown command ''; there are run, demo, simulate"),
+        (["--web.listen-address=x"], "argument --web.listen-address: 'x', wanted HOST:PORT or :PORT, and IPv6 like [::1]:10058"),
+        (["--web.telemetry-path=/"], "argument --web.telemetry-path: '/', wanted a path like /metrics, and none that other pages have"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_a_line_that_names_the_flag(
+    capsys: pytest.CaptureFixture[str], argv: list[str], line: str
+) -> None:
+    assert wrong(capsys, *argv) == line
+
+
+@pytest.mark.parametrize("flag", ["--log.level", "--log.format", "--scenario"])
+def test_a_choice_that_is_none_is_refused_with_the_choices(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    line = wrong(capsys, "demo", f"{flag}=loud")
+    assert line.startswith(f"argument {flag}: invalid choice: 'loud' (choose from ")
+    choices = {"--log.level": logs.LEVELS, "--log.format": logs.FORMATS, "--scenario": SCENARIOS}[flag]
+    assert all(choice in line for choice in choices)
+
+
+def test_an_abbreviation_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--conf", "--on", "--web.listen", "--ver"):
+        assert wrong(capsys, flag).startswith(f"unrecognized arguments: {flag}")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"]])
+def test_the_version_is_printed_by_every_command(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    expected = rf"epcc-exporter, version {re.escape(__version__)} \(python \d+\.\d+\.\d+\S*\)\n"
+    assert re.fullmatch(expected, shown(capsys, *command, "--version"))
+
+
+def test_help_lists_every_command_and_every_flag_with_its_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = shown(capsys, "--help")
+    assert all(f"  {command} " in text for command in ("run", "demo", "simulate"))
+    assert not re.search(r"^  (probe|backfill)\b", text, re.MULTILINE)
+    defaults = {"--config.file": "config.yaml", "--storage.path": "data", "--web.listen-address": ":10058",
+                "--web.telemetry-path": "/metrics", "--log.level": "info", "--log.format": "logfmt"}  # fmt: skip
+    for flag, default in defaults.items():
+        assert re.search(rf"^  {re.escape(flag)} .*\n?.*\(default {re.escape(default)}", text, re.MULTILINE), flag
+    for flag in ("--config.check", "--once", "--web.config.file", "--version"):
+        assert re.search(rf"^  {re.escape(flag)}\s", text, re.MULTILINE), flag
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_the_help_of_the_other_commands_names_their_defaults(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    text = " ".join(shown(capsys, command, "--help").split())
+    for default in ("127.0.0.1:100", "shop", "1)", "info", "logfmt"):
+        assert f"(default {default}" in text, default
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (":10058", ("", 10058)),
+        (":0", ("", 0)),
+        (":65535", ("", 65535)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("localhost:80", ("localhost", 80)),
+        ("my-host.example_1.com:80", ("my-host.example_1.com", 80)),
+        ("[::1]:10058", ("::1", 10058)),
+        ("[::]:80", ("::", 80)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+    ],
 )
-def test_a_web_config_is_passed_over_only_if_it_asks_for_nothing(tmp_path: Path, content: str, served: bool) -> None:
-    path = tmp_path / "web.yml"
-    path.write_text(content)
-    assert (flags.web_config_problem(path) is None) is served
-    assert flags.web_config_problem(None) is None
-    assert "cannot be read" in (flags.web_config_problem(tmp_path / "absent.yml") or "")
+def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -> None:
+    assert address(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense", "10058", ":", "host:", ":65536", ":0000065536", ":-1", ":+1", ":1.5", ":٣", ": 1", "::1:80", "[::1]",
+     "[::1:80", "::1]:80", "[]:80", "[host]:80", "[127.0.0.1]:80", "a b:80", " :80", "http://host:80", "host/x:80", "*:80",
+     "user@host:80", "-host:80", "host:80\n"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"wanted HOST:PORT or :PORT"):
+        address(text)
+
+
+@pytest.mark.parametrize("text", ["/metrics", "/metrics/", "/a/b-c_d.e~f", "/jobsite", "/apis", "/-x", "/..."])
+def test_a_path_of_its_own_is_taken_for_the_metrics(text: str) -> None:
+    assert telemetry_path(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "/", "metrics", "//", "//m", "/m//x", "/./m", "/a/../-/healthy", "/..", "/-", "/-/ready", "/-/metrics", "/api", "/api/v1/status",
+     "/jobs", "/jobs/x", "/m x", "/m?x", "/m#x", "/m%2e", "/{m}", "/é", "/m\n", "http://host/metrics"],
+)  # fmt: skip
+def test_a_path_that_others_have_or_no_request_finds_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="wanted a path like /metrics"):
+        telemetry_path(text)
+
+
+def test_without_a_web_config_nothing_is_wrong_with_it() -> None:
+    assert web_config_problem(None) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", "{}", "{}\n", "---\n{}\n...\n", "# tls_server_config:\n", "# a\n\n{}  \n"]
+)
+def test_a_web_config_that_asks_for_nothing_is_let_pass(tmp_path: Path, content: str) -> None:
+    (tmp_path / "web.yml").write_text(content)
+    assert web_config_problem(tmp_path / "web.yml") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"tls_server_config:\n  cert_file: a\n", b"basic_auth_users:\n  a: b\n", b"{tls_server_config: {}}", b"nonsense", b"null",
+     "# a\n{basic_auth_users: {}}".encode("utf-16"), b"#" * WEB_CONFIG_BYTES_MAX + b"\nbasic_auth_users: {a: b}\n", b"\xff\xfe"],
+    ids=range(8),
+)  # fmt: skip
+def test_a_web_config_that_asks_for_anything_is_refused_and_not_passed_over(tmp_path: Path, content: bytes) -> None:
+    where = tmp_path / "web.yml"
+    where.write_bytes(content)
+    assert web_config_problem(where) == (
+        f"{where}: TLS and authentication from --web.config.file are not supported by this version, "
+        "and it will not serve without them"
+    )
+
+
+def test_a_web_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    gone = tmp_path / "web.yml"
+    assert web_config_problem(gone) == f"{gone}: cannot be read (No such file or directory)"
+    assert web_config_problem(tmp_path) == f"{tmp_path}: cannot be read (Is a directory)"
+
+
+def test_every_command_that_is_offered_has_a_parser() -> None:
+    assert [parse([command]).command for command in flags.COMMANDS] == list(flags.COMMANDS)
+
+
+def test_python_m_exporter_is_the_same_program() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "exporter", "probe"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "epcc-exporter: error: unknown command 'probe'; there are run, demo, simulate\n"
