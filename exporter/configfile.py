@@ -17,7 +17,12 @@ import yaml
 FILE_BYTES_MAX: Final = 1 << 20
 NODES_MAX: Final = 10_000  # with aliases counted each time they are used
 SHOWN_MAX: Final = 60  # characters of a value in a problem
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+_TAG: Final = "tag:yaml.org,2002:"
+# What a scalar may be without a tag of its own; it is read as text all the same.
+_IMPLICIT: Final = {f"{_TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
+_UNITS: Final = {  # in milliseconds, so that a sum is exact
+    "ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000,
+}  # fmt: skip
 _DURATION: Final = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
 )
@@ -31,7 +36,7 @@ def parse_duration(text: str) -> float | None:
     if match is None:
         return None
     parts = zip(match.groups(), ("y", "w", "d", "h", "m", "s", "ms"), strict=True)
-    return sum(int(part) * _UNITS[unit] for part, unit in parts if part is not None)
+    return sum(int(part) * _UNITS[unit] for part, unit in parts if part is not None) / 1000
 
 
 def show_duration(seconds: float) -> str:
@@ -39,7 +44,7 @@ def show_duration(seconds: float) -> str:
     left = round(seconds * 1000)
     parts = []
     for unit in ("d", "h", "m", "s", "ms"):
-        number, left = divmod(left, round(_UNITS[unit] * 1000))
+        number, left = divmod(left, _UNITS[unit])
         parts.append(f"{number}{unit}" if number else "")
     return "".join(parts) or "0s"
 
@@ -53,6 +58,7 @@ class Scalar:
     plain: bool  # not quoted: `5` is a number, "5" is text
     shown: str
     null: bool = False
+    given: bool = True  # it stands in the file itself: not from !env or !file
 
 
 @dataclass(slots=True)
@@ -77,26 +83,39 @@ class Reader:
         text = node.value
         if node.tag == "!env":
             if text not in self.environ:
-                self.problem(line, path, f"the environment variable {shown(text)} is not set")
+                # Under a secret key, what is no name may be the secret itself.
+                name = f" {shown(text)}" if not secret or re.fullmatch(r"[A-Z_][A-Z0-9_]*", text, re.ASCII) else ""
+                self.problem(line, path, f"the environment variable{name} is not set")
                 return None
-            return Scalar(self.environ[text], line, True, f"the value of {text}")
+            return Scalar(self.environ[text], line, True, f"the value of {text}", given=False)
         if node.tag == "!file":
-            return self._from_file(text, line, path)
-        if node.tag.startswith("!"):
+            return self._from_file(text, line, path, secret=secret)
+        if node.tag not in _IMPLICIT:
             close = difflib.get_close_matches(node.tag, ["!env", "!file"], n=1)
             hint = f", did you mean {close[0]}?" if close else "; there are !env NAME and !file PATH"
-            self.problem(line, path, f"unknown tag {shown(node.tag)}{hint}")
+            self.problem(line, path, f"unknown tag{'' if secret else f' {shown(node.tag)}'}{hint}")
             return None
-        null = node.tag == "tag:yaml.org,2002:null" and node.style is None
+        null = node.tag == f"{_TAG}null" and node.style is None
         return Scalar(text, line, node.style is None, "a value" if secret else shown(text), null)
 
-    def _from_file(self, name: str, line: int, path: str) -> Scalar | None:
+    def _from_file(self, name: str, line: int, path: str, *, secret: bool) -> Scalar | None:
+        where = self.folder / name
         try:
-            with (self.folder / name).open("rb") as file:
-                return Scalar(file.read(FILE_BYTES_MAX).decode().strip(), line, True, f"the content of {name}")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            self.problem(line, path, f"the file {shown(name)} cannot be read ({type(error).__name__})")
-            return None
+            if where.exists() and not where.is_file():
+                raise ValueError("not a regular file")  # a pipe would be waited for
+            with where.open("rb") as file:
+                content = file.read(FILE_BYTES_MAX + 1)
+            if len(content) > FILE_BYTES_MAX:
+                raise ValueError(f"larger than {FILE_BYTES_MAX} bytes")
+            return Scalar(content.decode().strip(), line, True, f"the content of {name}", given=False)
+        except UnicodeDecodeError:
+            wrong = "not UTF-8"
+        except OSError as error:
+            wrong = error.strerror or type(error).__name__
+        except ValueError as error:
+            wrong = str(error)
+        self.problem(line, path, f"the file{'' if secret else f' {shown(name)}'} cannot be read ({wrong})")
+        return None
 
     def mapping(self, node: yaml.Node, path: str, known: Iterable[str]) -> dict[str, tuple[yaml.Node, int]]:
         """The values by key, with the line of the key; unknown and duplicate keys are problems."""
@@ -112,12 +131,19 @@ class Reader:
             line = key_node.start_mark.line + 1
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             here = f"{path}.{key}" if path else str(key)
-            if key is None:
+            if key == "<<" and key_node.tag == f"{_TAG}merge":
+                self.problem(line, here, "merge keys are not read, wanted each key where it belongs")
+            elif key is None:
                 self.problem(line, path, f"{kind_of(key_node)} as a key, wanted one of {', '.join(known)}")
             elif key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f", did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
-                self.problem(line, f"{path}.{_cut(key)}" if path else _cut(key), f"unknown key{hint}")
+                name, colon, _ = key.partition(":")
+                if colon:
+                    # In `{client_secret:x}` the secret is a part of the key.
+                    key, hint = f"{name}:…", ": is a space missing behind the colon?"
+                key = _cut(key) if key.isprintable() else shown(key)
+                self.problem(line, f"{path}.{key}" if path else key, f"unknown key{hint}")
             elif key in found:
                 self.problem(line, here, f"duplicate key, first on line {found[key][1]}")
             else:
@@ -156,7 +182,8 @@ def duration(low: float, high: float, *, zero: bool = False) -> Read:
             return None
         seconds = parse_duration(scalar.text)
         if seconds is None:
-            hint = f" (write {scalar.text}s?)" if scalar.text.isdigit() and len(scalar.text) < 10 else ""
+            unit = f"write {scalar.text}s?" if scalar.given else "its unit is missing"
+            hint = f" ({unit})" if scalar.text.isdigit() and len(scalar.text) < 10 else ""
             reader.problem(
                 scalar.line, path, f"{scalar.shown} is not a duration{hint}, wanted {wanted}, like 30s or 1h30m"
             )
@@ -176,7 +203,8 @@ def number(low: float, high: float, *, whole: bool = False) -> Read:
         scalar = reader.scalar(node, path, wanted)
         if scalar is None:
             return None
-        if not scalar.plain or not re.fullmatch(r"-?\d{1,12}" if whole else r"-?\d{1,12}(?:\.\d{1,12})?", scalar.text):
+        form = r"-?[0-9]{1,12}" if whole else r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?"
+        if not scalar.plain or not re.fullmatch(form, scalar.text):
             reader.problem(scalar.line, path, f"{scalar.shown} is not a number, wanted {wanted}")
             return None
         number = int(scalar.text) if whole else float(scalar.text)
@@ -205,23 +233,51 @@ def choice(*choices: str) -> Read:
 
 def compose(content: bytes, reader: Reader) -> yaml.Node | None:
     try:
-        documents = list(yaml.compose_all(content.decode("utf-8-sig"), Loader=yaml.SafeLoader))
-    except UnicodeDecodeError:
-        reader.problem(1, "", "not UTF-8")
+        text = content.decode("utf-8-sig")
+        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        reader.problem(content.count(b"\n", 0, error.start) + 1, "", "not UTF-8")
+        return None
+    except yaml.reader.ReaderError as error:
+        reader.problem(text.count("\n", 0, error.position) + 1, "", "not YAML: it holds a control character")
         return None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        # The library's text may quote the line, and with it a secret: only its own words are taken.
+        # The library's text may quote the line, and with it a secret: only its own words are taken, and of those no
+        # name, for a secret that begins with * or ! looks like one.
         words = getattr(error, "problem", None) if isinstance(error, yaml.MarkedYAMLError) else None
-        reader.problem(mark.line + 1 if mark is not None else 1, "", f"not YAML: {words or 'cannot be parsed'}")
+        words = re.sub(r"'[\w!-]{2,}'", "'…'", words or "cannot be parsed, or nested too deeply")
+        reader.problem(mark.line + 1 if mark is not None else 1, "", f"not YAML: {words}")
         return None
     if len(documents) != 1:
         reader.problem(1, "", f"{len(documents)} documents, wanted one with the key stores")
-        return None
-    if _nodes(documents[0], NODES_MAX) < 0:
+    elif _nodes(documents[0], NODES_MAX) < 0:
         reader.problem(1, "", f"more than {NODES_MAX} values")
-        return None
-    return documents[0]
+    else:
+        _mind_tags(documents[0], reader)
+        return documents[0]
+    return None
+
+
+def _mind_tags(root: yaml.Node, reader: Reader) -> None:
+    """Tags where they mean nothing: on lists, mappings and keys. Those of values are `Reader.scalar`'s."""
+    stack, seen = [root], set()
+    while stack:
+        each = stack.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        keys = [key for key, _ in each.value] if isinstance(each, yaml.MappingNode) else []
+        tagged: list[yaml.Node] = [key for key in keys if isinstance(key, yaml.ScalarNode) and key.tag not in _IMPLICIT]
+        if isinstance(each, yaml.CollectionNode) and each.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+            tagged.append(each)
+        for node in tagged:
+            what = "a key" if isinstance(node, yaml.ScalarNode) else kind_of(node)
+            reader.problem(node.start_mark.line + 1, "", f"a tag on {what}, wanted none")
+        if isinstance(each, yaml.SequenceNode):
+            stack.extend(each.value)
+        elif isinstance(each, yaml.MappingNode):
+            stack.extend(part for pair in each.value for part in pair)
 
 
 def _nodes(node: yaml.Node, left: int) -> int:
