@@ -54,7 +54,7 @@ class Exposition:
         self._own = own
         self._views: dict[_Key, Shown] = {}
         self._dirty: dict[_Key, Shown | None] = {}
-        self._held: dict[_Key, int] = {}
+        self._held: dict[str, int] = {}  # by store
         self._version = 0
         # Below: touched by one rendering at a time, in its thread.
         self._rendering = asyncio.Lock()
@@ -68,12 +68,10 @@ class Exposition:
         for integration_id, shown in changes.items():
             key = (store, integration_id)
             self._dirty[key] = shown
-            if shown is None:
-                self._views.pop(key, None)
-                self._held.pop(key, None)
-            else:
+            before = self._views.pop(key, None) if shown is None else self._views.get(key)
+            if shown is not None:
                 self._views[key] = shown
-                self._held[key] = _held(shown)
+            self._held[store] = self._held.get(store, 0) + _held(shown) - _held(before)
         self._version += 1
         return self._version
 
@@ -82,7 +80,7 @@ class Exposition:
 
     def held(self, store: str) -> int:
         """Series of a store that still show their first zero."""
-        return sum(held for (name, _), held in self._held.items() if name == store)
+        return self._held.get(store, 0)
 
     async def rendered(self, form: Format, *, gzip: bool) -> Rendered:
         """The whole page. Scrapes that come together share one rendering."""
@@ -147,7 +145,9 @@ class Exposition:
         return b"".join(pieces)
 
 
-def _held(shown: Shown) -> int:
+def _held(shown: Shown | None) -> int:
+    if shown is None:
+        return 0
     tally = shown.tally
     if not tally.announced:
         return HELD_SERIES + len(tally.responses)

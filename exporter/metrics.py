@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -164,7 +164,7 @@ class OwnMetrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, and no use
         self.registry = CollectorRegistry()
-        self._children: list[Any] = []
+        self._by_store: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.GCCollector(registry=self.registry)
         self.up = self._gauge("epcc_up", "Whether the last poll of the store ended well.")
@@ -203,6 +203,7 @@ class OwnMetrics:
         self.gaps = self._counter("gaps", "Stretches in which logs may have been missed, by cause.", "cause")
         self.gap_open = self._gauge(f"{_E}gap_open", "Gaps that have not passed out of the lookback.", "cause")
         self.list_order = self._gauge(f"{_E}list_order", "1 for the order in which EPCC lists all logs.", "order")
+        # A gauge: what costs requests is the walk of now, and how many there were is in the requests' counter.
         self.walk_pages = self._gauge(f"{_E}walk_pages", "Pages read by the last walk.")
         self.series_folded = self._counter("series_folded", "Label values folded into other to bound the series.")
         self.state_bytes = Gauge(f"{_E}state_bytes", "Size of the state file.", registry=self.registry)
@@ -219,17 +220,17 @@ class OwnMetrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         made = Counter(f"{_E}{name}", text, ["store", *labels], registry=self.registry)
-        self._children.append(made)
+        self._by_store.append((made, ("store", *labels)))
         return made
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         made = Gauge(name, text, ["store", *labels], registry=self.registry)
-        self._children.append(made)
+        self._by_store.append((made, ("store", *labels)))
         return made
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         made = Histogram(f"{_E}{name}", text, ["store", *labels], buckets=buckets, registry=self.registry)
-        self._children.append(made)
+        self._by_store.append((made, ("store", *labels)))
         return made
 
     def add_store(self, store: str) -> None:
@@ -239,9 +240,10 @@ class OwnMetrics:
         self.series_held.labels(store)
         for histogram in (self.poll_duration, self.arrival_delay):
             histogram.labels(store)
-        closed: tuple[tuple[Counter | Gauge, Iterable[str]], ...] = (
+        closed: tuple[tuple[Counter | Gauge | Histogram, Iterable[str]], ...] = (
             (self.poll_failures, POLL_FAILURE_REASONS), (self.logs_rejected, REJECT_REASONS),
             (self.log_fields_missing, MISSABLE_FIELDS), (self.gaps, GAP_CAUSES), (self.gap_open, GAP_CAUSES),
+            (self.api_request_duration, ENDPOINTS),
         )  # fmt: skip
         for metric, values in closed:
             for value in values:
@@ -250,8 +252,11 @@ class OwnMetrics:
 
     def remove_store(self, store: str) -> None:
         """A store that left the configuration leaves the page."""
-        for metric in self._children:
-            metric.remove_by_labels({"store": store})
+        # Found in what the metric shows: older versions of the library cannot remove by a part of the labels.
+        for metric, names in self._by_store:
+            shown = [sample.labels for family in metric.collect() for sample in family.samples]
+            for values in {tuple(labels[name] for name in names) for labels in shown if labels["store"] == store}:
+                metric.remove(*values)
 
     def set_order(self, store: str, order: str) -> None:
         for each in ORDERS:

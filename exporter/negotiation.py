@@ -16,10 +16,11 @@ CONTENT_TYPES: Final[dict[Format, str]] = {
     "text": "text/plain; version=0.0.4; charset=utf-8",
     "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
-# What each format answers to: type, subtype, and the versions that a client may name (none named: any).
+# What each format answers to: its type, and the versions that a client may name, the one that we write first. Of
+# formats that are wanted alike, the first: a wildcard alone asks for the one that everybody reads.
 _ANSWERS: Final[tuple[tuple[Format, str, tuple[str, ...]], ...]] = (
-    ("openmetrics", "application/openmetrics-text", ("1.0.0", "0.0.1")),
     ("text", "text/plain", ("0.0.4",)),
+    ("openmetrics", "application/openmetrics-text", ("1.0.0", "0.0.1")),
 )
 _HEADER_MAX: Final = 4096  # characters read of a header; Prometheus 3 sends about 500
 
@@ -32,26 +33,28 @@ class _Wish:
 
 
 def wanted_format(accept: str) -> Format:
-    """The format that a client prefers; of equals, the one named first; text where nothing fits."""
-    best: tuple[float, int] | None = None
+    """The format that a client prefers; of equals, what was named more exactly, then first; text where nothing fits."""
+    wishes = list(enumerate(_wishes(accept)))
+    best: tuple[float, int, int] | None = None
     chosen: Format = "text"
-    for place, wish in enumerate(_wishes(accept)):
-        form = _fitting(wish)
-        if form is None or wish.q <= 0:
-            continue
-        rank = (-wish.q, place)
-        if best is None or rank < best:
+    for form, name, versions in _ANSWERS:
+        # RFC 9110: what is said of a format by name outweighs what is said of it by a wildcard.
+        fitting = [(_exactness(wish, name, versions), wish.q, -place) for place, wish in wishes]
+        exactness, q, place = max(fitting, default=(0, 0.0, 0))
+        rank = (q, exactness, place)
+        if exactness and q and (best is None or rank > best):
             best, chosen = rank, form
     return chosen
 
 
-def _fitting(wish: _Wish) -> Format | None:
-    for form, name, versions in _ANSWERS:
+def _exactness(wish: _Wish, name: str, versions: tuple[str, ...]) -> int:
+    """How closely a wish names a format; 0: it names another."""
+    if wish.name == name:
         version = wish.parameters.get("version")
-        if wish.name == name and (version is None or version in versions):
-            return form
-    # A wildcard asks for nothing in particular: the format that everybody reads.
-    return "text" if wish.name in ("*/*", "text/*") else None
+        if version is None:
+            return 3
+        return {versions[0]: 5}.get(version, 4 if version in versions else 0)
+    return {"*/*": 1, f"{name.partition('/')[0]}/*": 2}.get(wish.name, 0)
 
 
 def wants_gzip(accept_encoding: str) -> bool:

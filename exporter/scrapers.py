@@ -28,7 +28,6 @@ class Scrapers:
         self._newborn: dict[Key, int] = {}  # the version that showed it first
         self._first_read: dict[Key, float] = {}
         self._seen: OrderedDict[Client, tuple[float, int]] = OrderedDict()  # when last, and the version it read
-        self._anybody: int | None = None  # the version that some client without the header read
         self._unread: set[Key] = set()
 
     def newborn(self, keys: Iterable[Key], version: int) -> None:
@@ -45,8 +44,6 @@ class Scrapers:
             self._seen[client] = (now, max(before, version))
             if len(self._seen) > CLIENTS_MAX:
                 self._seen.popitem(last=False)
-        else:
-            self._anybody = max(self._anybody or 0, version)
         if is_scraper or not self._active(now):
             shown = {key for key in self._unread if self._newborn[key] <= version}
             self._first_read.update(dict.fromkeys(shown, now))
@@ -55,16 +52,15 @@ class Scrapers:
     def ready(self, now: float) -> set[Key]:
         """Series that may show their numbers as soon as that is durable; they stay in the book until `forget`."""
         active = self._active(now)
-        if active:
-            read_by_all = min(active)
-            return {
-                key
-                for key, first_read in self._first_read.items()
-                if self._newborn[key] <= read_by_all or now - first_read >= PATIENCE_SECONDS
-            }
-        if self._anybody is None:
-            return {key for key, first_read in self._first_read.items() if now - first_read >= PATIENCE_SECONDS}
-        return {key for key in self._first_read if self._newborn[key] <= self._anybody}
+        if not active:
+            # Whoever read them first was enough then, or has been silent for longer than patience lasts.
+            return set(self._first_read)
+        read_by_all = min(active)
+        return {
+            key
+            for key, first_read in self._first_read.items()
+            if self._newborn[key] <= read_by_all or now - first_read >= PATIENCE_SECONDS
+        }
 
     def _active(self, now: float) -> list[int]:
         return [version for at, version in self._seen.values() if now - at <= SEEN_SECONDS]

@@ -79,7 +79,8 @@ class Server:
 
     async def start(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Listens; returns what was bound. Raises OSError where an address is taken."""
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        # The library waits twice as long as it is told: for the answer, and for the request that it then cancels.
+        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS / 2)
         await self._runner.setup()
         try:
             for host, port in addresses:
@@ -102,8 +103,12 @@ class Server:
                                                          "Vary": "Accept, Accept-Encoding"})  # fmt: skip
         if gzip:
             response.headers["Content-Encoding"] = "gzip"
-        await response.prepare(request)
-        await response.write_eof()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            # The reader has gone, as readers do: no fault of ours, and nothing that it has read.
+            return response
         if request.method == "GET":
             client = (request.remote or "", request.headers.get("User-Agent", "")[:200])
             self._scraped(client, SCRAPER_HEADER in request.headers, page.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -204,3 +205,82 @@ def test_scrapes_that_come_together_share_a_rendering_and_a_leaver_leaves() -> N
         assert b"epcc_integration" not in (await exposed.rendered("text", gzip=False)).body
 
     asyncio.run(scrape())
+
+
+def attempts(text: bytes) -> dict[str, float]:
+    found = [s for family in parse_text(text.decode()) for s in family.samples]
+    return {s.labels["integration_id"]: s.value for s in found if s.name == "epcc_integration_attempts_total"}
+
+
+async def test_what_is_published_during_a_rendering_is_shown_whole_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    real = __import__("exporter.exposition", fromlist=["render_block"]).render_block
+
+    def slow(family: Any, store: str, integration_id: str, view: Shown) -> bytes:
+        began.set()
+        assert go_on.wait(30)
+        block: bytes = real(family, store, integration_id, view)
+        return block
+
+    monkeypatch.setattr("exporter.exposition.render_block", slow)
+    exposed = Exposition(OwnMetrics())
+    old = exposed.publish("acme", {name: shown(attempts=1) for name in ("int-1", "int-2")})
+    first = asyncio.create_task(exposed.rendered("text", gzip=False))
+    assert await asyncio.to_thread(began.wait, 30)
+    new = exposed.publish("acme", {"int-1": shown(attempts=2), "int-2": shown(attempts=2), "int-3": shown(attempts=2)})
+    go_on.set()
+    page = await first
+    assert (page.version, attempts(page.body)) == (old, {"int-1": 1, "int-2": 1})
+    page = await exposed.rendered("text", gzip=False)
+    assert (page.version, attempts(page.body)) == (new, {"int-1": 2, "int-2": 2, "int-3": 2})
+
+
+async def test_a_rendering_that_failed_forgets_nothing_of_what_was_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    exposed = Exposition(OwnMetrics())
+    exposed.publish("acme", {"int-1": shown(attempts=1), "int-2": shown(attempts=1)})
+    await exposed.rendered("text", gzip=False)
+
+    def broken(*_: Any) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("exporter.exposition.render_block", broken)
+        exposed.publish("acme", {"int-1": shown(attempts=2)})
+        with pytest.raises(MemoryError):
+            await exposed.rendered("text", gzip=False)
+    exposed.publish("acme", {"int-2": shown(attempts=3)})
+    assert attempts((await exposed.rendered("text", gzip=False)).body) == {"int-1": 2, "int-2": 3}
+
+
+async def test_a_client_that_leaves_does_not_take_the_rendering_from_the_others() -> None:
+    exposed = Exposition(OwnMetrics())
+    exposed.publish("acme", {"int-1": shown()})
+    leaver = asyncio.create_task(exposed.rendered("text", gzip=False))
+    stayer = asyncio.create_task(exposed.rendered("text", gzip=False))
+    await asyncio.wait([asyncio.create_task(asyncio.to_thread(lambda: None))])
+    leaver.cancel()
+    assert attempts((await stayer).body) == {"int-1": 12}
+
+
+async def test_the_formats_and_encodings_show_the_same_whatever_was_asked_before_a_change() -> None:
+    exposed = Exposition(OwnMetrics())
+    for number in (1, 2, 3):
+        exposed.publish("acme", {"int-1": shown(attempts=number)})
+        for form, packed in (("openmetrics", True), ("text", True), ("text", False), ("openmetrics", False)):
+            body = (await exposed.rendered(form, gzip=packed)).body  # type: ignore[arg-type]
+            text = gzip.decompress(body) if packed else body
+            assert attempts(text.removesuffix(b"# EOF\n")) == {"int-1": number}
+
+
+async def test_held_series_follow_each_publication_and_are_counted_by_store() -> None:
+    exposed = Exposition(OwnMetrics())
+    assert exposed.held("acme") == 0
+    exposed.publish("acme", {"int-1": shown(announced=False), "int-2": shown(announced_codes=["200"])})
+    exposed.publish("other", {"int-1": shown(announced_codes=[])})
+    assert (exposed.held("acme"), exposed.held("other")) == (HELD_SERIES + 3, 2)
+    exposed.publish("acme", {"int-1": shown()})
+    assert exposed.held("acme") == 1
+    exposed.publish("acme", {"int-2": None, "never-was": None})
+    assert (exposed.held("acme"), exposed.held("other")) == (0, 2)
+    exposed.drop_store("other")
+    assert exposed.held("other") == 0

@@ -30,6 +30,15 @@ def test_a_scrape_that_was_rendered_before_the_series_was_born_counts_for_nothin
     scrapers = book(KEY, version=5)
     scrapers.read(A, True, 4, 0)
     assert scrapers.ready(0) == set()
+    assert scrapers.ready(PATIENCE_SECONDS) == set()  # patience begins with the first showing
+
+
+def test_a_page_from_before_the_birth_is_no_reading_where_no_scraper_was_seen_either() -> None:
+    scrapers = book(KEY, version=5)
+    scrapers.read(CURL, False, 4, 0)
+    assert scrapers.ready(PATIENCE_SECONDS) == set()
+    scrapers.read(CURL, False, 5, 1)
+    assert scrapers.ready(1) == {KEY}
 
 
 def test_every_scraper_of_the_last_five_minutes_is_waited_for() -> None:
@@ -74,6 +83,41 @@ def test_where_no_scraper_was_seen_any_clients_reading_will_do() -> None:
     scrapers = book(KEY)
     scrapers.read(CURL, False, 1, 0)
     assert scrapers.ready(0) == {KEY}
+
+
+def test_a_client_without_the_header_is_enough_once_the_scrapers_have_been_silent_for_five_minutes() -> None:
+    scrapers = Scrapers()
+    scrapers.read(A, True, 0, 0)
+    scrapers.newborn([KEY], 1)
+    scrapers.read(CURL, False, 1, SEEN_SECONDS)
+    assert scrapers.ready(SEEN_SECONDS) == set()
+    scrapers.read(CURL, False, 1, SEEN_SECONDS + 1)
+    assert scrapers.ready(SEEN_SECONDS + 1) == {KEY}
+
+
+def test_patience_ends_even_if_a_client_once_read_what_was_before_and_all_scrapers_have_left_since() -> None:
+    scrapers = Scrapers()
+    scrapers.read(CURL, False, 1, 0)
+    scrapers.newborn([KEY], 5)
+    scrapers.read(A, True, 5, 10)
+    scrapers.read(B, True, 4, 11)
+    assert scrapers.ready(11) == set()
+    assert scrapers.ready(11 + SEEN_SECONDS + 1) == {KEY}
+
+
+def test_an_older_page_that_ends_late_takes_nothing_back() -> None:
+    scrapers = book(KEY, version=5)
+    scrapers.read(A, True, 5, 0)
+    scrapers.read(A, True, 4, 1)
+    assert scrapers.ready(1) == {KEY}
+
+
+def test_clients_behind_one_address_are_told_apart_by_their_user_agent() -> None:
+    scrapers = Scrapers()
+    scrapers.read((A[0], "vmagent"), True, 0, 0)
+    scrapers.newborn([KEY], 1)
+    scrapers.read(A, True, 1, 1)
+    assert scrapers.ready(1) == set()
 
 
 def test_what_was_announced_or_has_gone_is_forgotten() -> None:

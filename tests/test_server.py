@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from exporter.exposition import Exposition
 from exporter.metrics import OwnMetrics, Shown
-from exporter.server import IntegrationStatus, Server, StoreStatus
+from exporter.server import SHUTDOWN_SECONDS, IntegrationStatus, Server, StoreStatus
 from exporter.tally import Tally
 
 
@@ -119,12 +122,39 @@ async def test_a_taken_port_is_an_error(site: Site) -> None:
     await second.session.close()
 
 
-async def test_a_reader_who_leaves_in_the_middle_hurts_nobody(site: Site) -> None:
-    site.exposition.publish("acme", {f"int-{i}": Shown(Tally(), None) for i in range(2000)})
+async def begun(site: Site, integrations: int = 4000) -> socket.socket:
+    """A client that reads the head of a page that no buffer holds whole, and then no more."""
+    site.exposition.publish("acme", {f"int-{i}": Shown(Tally(), None) for i in range(integrations)})
     host, port = site.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-    await writer.drain()
-    writer.close()
-    assert (await site.get("/-/healthy"))[0] == 200
+    client = socket.create_connection((host, int(port)))
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = await asyncio.get_running_loop().sock_recv(client, 64)
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    return client
+
+
+async def test_a_reader_who_leaves_in_the_middle_is_no_error_and_has_read_nothing(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await begun(site)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves with a reset
+    client.close()
     assert (await site.get("/metrics"))[0] == 200
+    assert [client for (_, client), _, _ in site.scrapes if not client] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_reader_who_stops_reading_holds_up_nobody_and_has_read_nothing(site: Site) -> None:
+    with await begun(site):
+        assert (await site.get("/-/healthy"))[0] == 200
+        assert (await site.get("/metrics"))[0] == 200
+        assert len(site.scrapes) == 1
+
+
+async def test_the_end_waits_no_longer_for_open_requests_than_it_promises(site: Site) -> None:
+    with await begun(site):
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await site.server.stop()
+        assert clock() - began < SHUTDOWN_SECONDS * 1.5
