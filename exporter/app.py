@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,7 @@ class App:
     async def once(self) -> tuple[str, bool]:
         """One poll of each store: what a scrape would get, and whether every poll ended well."""
         started = [await self._begin(store) for store in self._config.stores]
+        self._note_loaded(ok=True)
         await asyncio.gather(*(running.poller.poll() for running in started))
         page = await self._exposition.rendered("text", gzip=False)
         await self._end()
@@ -215,24 +217,36 @@ class App:
 
     async def _announce_for_ever(self) -> None:
         while True:
-            await self._scraped.wait()
-            self._scraped.clear()
+            await self._something_due()
             ready = self._scrapers.ready(self._clock.monotonic())
-            for name in sorted({key[0] for key in ready}):
-                keys = [key for key in ready if key[0] == name]
-                running = self._running.get(name)
-                if running is None:
-                    continue
-                try:
-                    await running.poller.intake.announce(
-                        [(integration, code) for _, integration, code in keys], self._clock.wall_ns()
-                    )
-                except StorageError:
-                    # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
-                    self._scraped.set()
-                    await self._clock.sleep(ANNOUNCE_RETRY_SECONDS)
-                else:
-                    self._scrapers.forget(keys)
+            announced = [await self._announce(name, ready) for name in sorted({key[0] for key in ready})]
+            if not all(announced):
+                # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
+                await self._clock.sleep(ANNOUNCE_RETRY_SECONDS)
+                self._scraped.set()
+
+    async def _something_due(self) -> None:
+        """Until a page was read, or until patience with a scraper that does not come has ended."""
+        deadline = self._scrapers.deadline()
+        left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._scraped.wait(), left)
+        self._scraped.clear()
+
+    async def _announce(self, name: str, ready: set[Key]) -> bool:
+        """Whether a store's series that are ready show their numbers from now on."""
+        keys = [key for key in ready if key[0] == name]
+        running = self._running.get(name)
+        if running is None:
+            return False  # between two configurations
+        try:
+            series = [(integration, code) for _, integration, code in keys]
+            durable = await running.poller.intake.announce(series, self._clock.wall_ns())
+        except StorageError:
+            return False
+        if durable:
+            self._scrapers.forget(keys)
+        return durable
 
     def unready(self) -> list[str]:
         """Stores whose first poll has neither ended nor failed."""

@@ -219,10 +219,15 @@ class Intake:
         gone = marks.gone if marks is not None else {}
         return [integration for integration, since_ns in gone.items() if now_ns - since_ns > LEAVE_NS]
 
-    async def announce(self, keys: Sequence[tuple[str, str | None]], now_ns: int) -> None:
-        """Scrapers have read these series at 0: from the commit on they show their numbers. Raises StorageError."""
-        if not self._stale:
-            await self.commit(Batch(now_ns=now_ns, announce=keys))
+    async def announce(self, keys: Sequence[tuple[str, str | None]], now_ns: int) -> bool:
+        """Scrapers have read these series at 0: from the commit on they show their numbers. Raises StorageError.
+
+        False: memory is behind the disk, and nothing was announced; after the next poll's beginning it can be.
+        """
+        if self._stale:
+            return False
+        await self.commit(Batch(now_ns=now_ns, announce=keys))
+        return True
 
     async def commit(self, batch: Batch) -> Committed:
         done = await self._guarded(self._store.commit, self.name, batch)

@@ -62,6 +62,11 @@ class Scrapers:
             if self._newborn[key] <= read_by_all or now - first_read >= PATIENCE_SECONDS
         }
 
+    def deadline(self) -> float | None:
+        """When patience ends with the first of the series that were read; None: nothing waits for it."""
+        first_read = min(self._first_read.values(), default=None)
+        return None if first_read is None else first_read + PATIENCE_SECONDS
+
     def _active(self, now: float) -> list[int]:
         return [version for at, version in self._seen.values() if now - at <= SEEN_SECONDS]
 

@@ -69,6 +69,16 @@ def test_nobody_is_waited_for_longer_than_two_minutes_after_the_first_reading() 
     assert scrapers.ready(100 + PATIENCE_SECONDS) == {KEY}
 
 
+def test_the_end_of_patience_is_known_beforehand() -> None:
+    scrapers = book(KEY)
+    assert scrapers.deadline() is None
+    scrapers.read(B, True, 0, 0)
+    scrapers.read(A, True, 1, 7)
+    assert scrapers.deadline() == 7 + PATIENCE_SECONDS
+    scrapers.forget([KEY])
+    assert scrapers.deadline() is None
+
+
 def test_a_curl_beside_a_scraper_delays_nothing_and_counts_for_nothing() -> None:
     scrapers = Scrapers()
     scrapers.read(A, True, 0, 0)

@@ -172,6 +172,7 @@ async def test_once_prints_what_a_scrape_would_get_and_leaves_no_state(exporter:
     async with started(*command) as process:
         assert await process.ended() == 0
     assert 'epcc_integration_attempts_total{integration_id="shipping",store="acme"} 1.0\n' in process.output
+    assert "epcc_exporter_config_last_reload_successful 1.0\n" in process.output
     assert not data.exists()
     exporter.epcc.manners = Manners(down="403")
     async with started(*command) as process:
