@@ -292,6 +292,26 @@ async def test_logs_that_are_late_within_the_lookback_are_no_gap_in_a_list_by_ar
     assert w.poller.intake.marks.gaps == {}
 
 
+@pytest.mark.parametrize("order", ["newest_first", "newest_visible_first", "oldest_first", "oldest_visible_first"])
+@pytest.mark.parametrize("lateness", [59, 100])
+def test_a_log_counts_up_to_a_lookback_late_and_up_to_keep_at_the_next_audit(
+    tmp_path: Any, order: str, lateness: int
+) -> None:
+    @virtual
+    async def test(world: MakeWorld) -> None:
+        epcc = simple(*range(-600, 0, 5), manners=Manners(order=order))
+        w = world(epcc, page_limit=5)  # short pages: what lies below the floor is not read by chance
+        epcc.add(*[log(f"n{i}", at(i)) for i in range(0, 700, 5)])
+        await w.polls(30)
+        newest = w.clock.monotonic() // 5 * 5
+        epcc.add(log("late", at(newest - lateness), visible_ns=at(newest)))
+        await w.polls(20)
+        await settled(w)
+        assert_exact(w)
+
+    test(tmp_path)
+
+
 @virtual
 async def test_retention_that_overtook_an_outage_is_a_gap(world: MakeWorld) -> None:
     epcc = simple(*range(-30, 0, 5))

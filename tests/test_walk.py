@@ -264,3 +264,14 @@ def test_the_far_end_is_found_in_few_requests_however_the_list_answers_past_it(n
     ended = shelf.walk(order="oldest_first", floor_ns=NOW - 30 * SECOND, stop_ns=NOW - 30 * SECOND)
     assert (ended.complete, f"l{number - 1:04}" in shelf.counted) == (True, True)
     assert len(shelf.asked) < 40
+
+
+def test_the_servers_clock_is_that_of_the_walks_first_answer_whatever_arrives_during_it() -> None:
+    def pass_time(shelf: Shelf, number: int) -> None:
+        shelf.now_ns = NOW + number * 100 * SECOND
+        if number == 1:
+            shelf.logs[:0] = [attempt("meanwhile", NOW + 90 * SECOND)]
+
+    shelf = Shelf(newest_first(60), before=pass_time)
+    ended = shelf.walk(floor_ns=NOW - 30 * SECOND, stop_ns=NOW - 30 * SECOND)
+    assert (ended.complete, ended.clamp_ns, ended.newest_ns) == (True, NOW, NOW)
