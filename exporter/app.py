@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,20 +13,19 @@ from typing import Any, Final
 import aiohttp
 
 from exporter import logs
+from exporter.announce import Announcer
 from exporter.api import Api, Budget
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, StoreConfig
 from exporter.exposition import Exposition
 from exporter.fetch import CONCURRENCY, Fetch
 from exporter.intake import Intake, Writer
-from exporter.metrics import OwnMetrics, Shown
+from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
-from exporter.scrapers import Key, Scrapers
 from exporter.server import IntegrationStatus, Server, StoreStatus
 from exporter.store import StorageError, Store
 
 STOP_SECONDS: Final = 4.0  # SIGTERM to end: what takes longer is left to the next start, which goes on from disk
-ANNOUNCE_RETRY_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +57,11 @@ class App:
         self._load = load
         self._own = OwnMetrics()
         self._exposition = Exposition(self._own)
-        self._scrapers = Scrapers()
+        self._announcer = Announcer(self._exposition, self._own, clock, self._intake_of)
         self._writer = Writer()
         self._running: dict[str, _Running] = {}
         self._gaps_shown: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()
-        self._scraped = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.server = Server(
             exposition=self._exposition,
@@ -72,14 +69,14 @@ class App:
             unready=self.unready,
             reload=self.reload,
             status=self._status,
-            scraped=self._note_scrape,
+            scraped=self._announcer.note_scrape,
         )
 
     # --- life
 
     async def run(self, addresses: Sequence[tuple[str, int]], stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OSError for a taken port, and whatever broke an invariant."""
-        stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announce_for_ever())
+        stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announcer.run())
         stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
         announcing.add_done_callback(self._mind_end)
         try:
@@ -136,7 +133,9 @@ class App:
         budget = Budget(config.requests_per_second, self._clock)
         fetch = Fetch(Api(config, session, self._clock, observe, budget), self._clock)
         gaps = self._gaps_shown.setdefault(name, {})
-        intake = Intake(config=config, store=self._store, writer=self._writer, publisher=self, own=self._own, gaps=gaps)
+        intake = Intake(
+            config=config, store=self._store, writer=self._writer, publisher=self._announcer, own=self._own, gaps=gaps
+        )
         poller = StorePoller(
             config=config,
             fetch=fetch,
@@ -174,8 +173,7 @@ class App:
             wanted = {store.name: store for store in config.stores}
             for name in before.keys() - wanted.keys():
                 await self._running.pop(name).stop()
-                self._scrapers.forget_store(name)
-                self._exposition.drop_store(name)
+                self._announcer.drop_store(name)
                 self._own.remove_store(name)
                 self._gaps_shown.pop(name, None)
             for name, store in wanted.items():
@@ -194,59 +192,11 @@ class App:
         if ok:
             self._own.config_last_reload_success_timestamp_seconds.set(self._clock.wall_ns() / 1e9)
 
-    # --- what is shown, and to whom
+    # --- what is shown
 
-    def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
-        """Committed tallies, to the exposition; their newborn series, to the scrapers' book."""
-        version = self._exposition.publish(store, changes)
-        newborn: set[Key] = set()
-        for integration_id, shown in changes.items():
-            if shown is None:
-                self._scrapers.forget_integration(store, integration_id)
-                continue
-            if not shown.tally.announced:
-                newborn.add((store, integration_id, None))
-            codes = shown.tally.responses.keys() - set(shown.tally.announced_codes)
-            newborn.update((store, integration_id, code) for code in codes)
-        self._scrapers.newborn(newborn, version)
-        self._own.series_held.labels(store=store).set(self._exposition.held(store))
-
-    def _note_scrape(self, client: tuple[str, str], is_scraper: bool, version: int) -> None:
-        self._scrapers.read(client, is_scraper, version, self._clock.monotonic())
-        self._scraped.set()
-
-    async def _announce_for_ever(self) -> None:
-        while True:
-            await self._something_due()
-            ready = self._scrapers.ready(self._clock.monotonic())
-            announced = [await self._announce(name, ready) for name in sorted({key[0] for key in ready})]
-            if not all(announced):
-                # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
-                await self._clock.sleep(ANNOUNCE_RETRY_SECONDS)
-                self._scraped.set()
-
-    async def _something_due(self) -> None:
-        """Until a page was read, or until patience with a scraper that does not come has ended."""
-        deadline = self._scrapers.deadline()
-        left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._scraped.wait(), left)
-        self._scraped.clear()
-
-    async def _announce(self, name: str, ready: set[Key]) -> bool:
-        """Whether a store's series that are ready show their numbers from now on."""
-        keys = [key for key in ready if key[0] == name]
+    def _intake_of(self, name: str) -> Intake | None:
         running = self._running.get(name)
-        if running is None:
-            return False  # between two configurations
-        try:
-            series = [(integration, code) for _, integration, code in keys]
-            durable = await running.poller.intake.announce(series, self._clock.wall_ns())
-        except StorageError:
-            return False
-        if durable:
-            self._scrapers.forget(keys)
-        return durable
+        return None if running is None else running.poller.intake
 
     def unready(self) -> list[str]:
         """Stores whose first poll has neither ended nor failed."""

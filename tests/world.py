@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import aiohttp
 from multidict import CIMultiDict
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.announce import Announcer
 from exporter.api import Api, Budget
 from exporter.clock import Clock
 from exporter.config import Secret, StoreConfig
@@ -27,7 +28,7 @@ from exporter.exposition import Exposition
 from exporter.fetch import Fetch
 from exporter.intake import Intake, Writer
 from exporter.manners import Manners
-from exporter.metrics import OwnMetrics, Shown
+from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
 from exporter.shop import SCENARIOS, Integration, Shop
 from exporter.store import Store
@@ -173,6 +174,7 @@ class World:
             self.own.api_requests.labels("acme", endpoint, code).inc()
 
         self._session, self._observe = session, observe
+        self.announcer = Announcer(self.exposition, self.own, self.clock, lambda _: self.poller.intake)
         self._poller: StorePoller | None = None
 
     @property
@@ -182,14 +184,13 @@ class World:
             budget = Budget(self.config.requests_per_second, self.clock)
             fetch = Fetch(Api(self.config, self._session, self.clock, self._observe, budget), self.clock)
             writer = Writer()
-            intake = Intake(config=self.config, store=self.store, writer=writer, publisher=self, own=self.own, gaps={})
+            intake = Intake(
+                config=self.config, store=self.store, writer=writer, publisher=self.announcer, own=self.own, gaps={}
+            )
             self._poller = StorePoller(
                 config=self.config, fetch=fetch, store=self.store, writer=writer, intake=intake, own=self.own, clock=self.clock
             )  # fmt: skip
         return self._poller
-
-    def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
-        self.exposition.publish(store, changes)
 
     async def polls(self, number: int = 1, every: float = 10.0) -> None:
         for _ in range(number):

@@ -1,4 +1,4 @@
-"""When newborn series are announced: the exporter as a whole on the virtual clock, with a disk that may refuse."""
+"""When newborn series are announced: on the virtual clock, with a disk that may refuse."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from exporter.app import ANNOUNCE_RETRY_SECONDS, App
-from exporter.config import Config
-from exporter.metrics import Shown
+from exporter.announce import RETRY_SECONDS, Announcer
+from exporter.exposition import Exposition
+from exporter.metrics import OwnMetrics, Shown
 from exporter.scrapers import PATIENCE_SECONDS
 from exporter.store import StorageError
 from exporter.tally import Tally
@@ -21,14 +21,14 @@ A, B = ("10.0.0.1", "Prometheus/3.5"), ("10.0.0.2", "Prometheus/3.5")
 
 
 class Announcing:
-    """An App with one store whose announcements are noted: (seconds, series)."""
+    """An announcer of one store whose announcements are noted: when (seconds)."""
 
     def __init__(self, answers: list[bool | Exception]) -> None:
         self.answers = answers
         self.tried: list[float] = []
-        self.app = App(Config(()), cast("Any", None), VirtualClock(), None, "/metrics")
-        poller = SimpleNamespace(intake=SimpleNamespace(announce=self._announce))
-        self.app._running["acme"] = cast("Any", SimpleNamespace(poller=poller))
+        own, intake = OwnMetrics(), cast("Any", SimpleNamespace(announce=self._announce))
+        own.add_store("acme")
+        self.announcer = Announcer(Exposition(own), own, VirtualClock(), {"acme": intake}.get)
 
     async def _announce(self, series: list[tuple[str, str | None]], now_ns: int) -> bool:
         assert series == [("int-1", None)]
@@ -39,14 +39,13 @@ class Announcing:
         return answer
 
     def scrape(self, client: tuple[str, str], version: int) -> None:
-        self.app._note_scrape(client, True, version)
+        self.announcer.note_scrape(client, True, version)
 
     async def until(self, script: Callable[[Announcing], Coroutine[Any, Any, None]]) -> list[float]:
-        announcing = asyncio.ensure_future(self.app._announce_for_ever())
+        announcing = asyncio.ensure_future(self.announcer.run())
         await script(self)
         announcing.cancel()
         await asyncio.wait([announcing])
-        self.app._writer.close()
         return self.tried
 
 
@@ -59,7 +58,7 @@ def announced(script: Callable[[Announcing], Coroutine[Any, Any, None]], *answer
 
 async def one_of_two_scrapers_comes(made: Announcing) -> None:
     made.scrape(B, 0)
-    made.app.publish("acme", {"int-1": Shown(Tally(), None)})
+    made.announcer.publish("acme", {"int-1": Shown(Tally(), None)})
     made.scrape(A, 1)
     await asyncio.sleep(300)
 
@@ -69,7 +68,7 @@ def test_a_scraper_that_does_not_come_is_waited_for_two_minutes_and_not_until_th
 
 
 async def the_only_scraper_comes(made: Announcing) -> None:
-    made.app.publish("acme", {"int-1": Shown(Tally(), None)})
+    made.announcer.publish("acme", {"int-1": Shown(Tally(), None)})
     made.scrape(A, 1)
     await asyncio.sleep(300)
 
@@ -82,6 +81,6 @@ def test_a_series_that_everybody_has_read_is_announced_at_once_and_once() -> Non
 def test_what_could_not_be_made_durable_is_tried_again_after_a_pause(refusal: bool | Exception) -> None:
     assert announced(the_only_scraper_comes, refusal, refusal) == [
         0.0,
-        ANNOUNCE_RETRY_SECONDS,
-        2 * ANNOUNCE_RETRY_SECONDS,
+        RETRY_SECONDS,
+        2 * RETRY_SECONDS,
     ]

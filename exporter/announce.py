@@ -1,0 +1,93 @@
+"""From a series' first zero to its number: what is published is entered in the scrapers' book, and once everybody has
+read the zero, that fact becomes durable and the number is shown.
+
+A crash between leaves the series at 0, to wait again: shown before it is durable, a number would step back to 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from exporter.clock import Clock
+from exporter.exposition import Exposition
+from exporter.intake import Intake
+from exporter.metrics import OwnMetrics, Shown
+from exporter.scrapers import Key, Scrapers
+from exporter.store import StorageError
+
+RETRY_SECONDS: Final = 1.0
+
+
+class Announcer:
+    """The publisher of every store. `intake_of` gives a store's intake; None: it is not running just now."""
+
+    def __init__(
+        self, exposition: Exposition, own: OwnMetrics, clock: Clock, intake_of: Callable[[str], Intake | None]
+    ) -> None:
+        self._exposition = exposition
+        self._own = own
+        self._clock = clock
+        self._intake_of = intake_of
+        self._scrapers = Scrapers()
+        self._scraped = asyncio.Event()
+
+    def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
+        """Committed tallies, to the exposition; their newborn series, to the scrapers' book."""
+        version = self._exposition.publish(store, changes)
+        newborn: set[Key] = set()
+        for integration_id, shown in changes.items():
+            if shown is None:
+                self._scrapers.forget_integration(store, integration_id)
+                continue
+            if not shown.tally.announced:
+                newborn.add((store, integration_id, None))
+            codes = shown.tally.responses.keys() - set(shown.tally.announced_codes)
+            newborn.update((store, integration_id, code) for code in codes)
+        self._scrapers.newborn(newborn, version)
+        self._own.series_held.labels(store=store).set(self._exposition.held(store))
+
+    def note_scrape(self, client: tuple[str, str], is_scraper: bool, version: int) -> None:
+        """A page of this version was written whole."""
+        self._scrapers.read(client, is_scraper, version, self._clock.monotonic())
+        self._scraped.set()
+
+    def drop_store(self, store: str) -> None:
+        self._scrapers.forget_store(store)
+        self._exposition.drop_store(store)
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self._something_due()
+            ready = self._scrapers.ready(self._clock.monotonic())
+            announced = [await self._announce(name, ready) for name in sorted({key[0] for key in ready})]
+            if not all(announced):
+                # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
+                await self._clock.sleep(RETRY_SECONDS)
+                self._scraped.set()
+
+    async def _something_due(self) -> None:
+        """Until a page was read, or until patience with a scraper that does not come has ended."""
+        deadline = self._scrapers.deadline()
+        left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._scraped.wait(), left)
+        self._scraped.clear()
+
+    async def _announce(self, name: str, ready: set[Key]) -> bool:
+        """Whether a store's series that are ready show their numbers from now on."""
+        keys = [key for key in ready if key[0] == name]
+        intake = self._intake_of(name)
+        if intake is None:
+            return False  # between two configurations
+        try:
+            series = [(integration, code) for _, integration, code in keys]
+            durable = await intake.announce(series, self._clock.wall_ns())
+        except StorageError:
+            return False
+        if durable:
+            self._scrapers.forget(keys)
+        return durable
