@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ OFFSET_LIMIT: Final = 10_000  # EPCC's documented soft limit, until this store h
 FEW_INTEGRATIONS: Final = 5  # `include` naming no more than these is read from their own lists
 AUDIT_EVERY: Final = 4  # complete walks: every fourth goes down to `keep`, for logs later than `lookback`
 JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset limit
+UNREACHED_SHOWN_MAX: Final = 10  # integrations that a log line names
 VOTES: Final = 2  # walks in a row that must see another order before it is believed
 
 _log = logging.getLogger(__name__)
@@ -49,11 +51,15 @@ class Feeds:
         self._own = own
         self._complete_walks = 0
         self._gaps = logs.OncePerState()
+        # Integrations whose own lists the last walk did not come through → what it came down to (ns); None: not known.
+        self._unreached: dict[str, int | None] = {}
         self._lookback_ns = round(config.lookback * 1e9)
         self.reach = OFFSET_LIMIT + config.page_limit  # logs that a walk can reach
 
     async def walk(self, *, complete: bool) -> Result:
         """One walk over the feed, with whatever it takes to reach the floor. Raises ApiError, StorageError."""
+        self._intake.begin_walk()
+        self._unreached = {}
         marks = self._intake.marks.copied()
         own_lists = self._own_lists()
         if own_lists is None:
@@ -66,7 +72,8 @@ class Feeds:
             ended = await self._walk_each(own_lists, self._goal(marks, "", quick=not complete), marks)
         if not complete and not ended.complete:
             await self._intake.flush(_now(ended, marks))
-            return Result(complete=False, again=ended.how != "known" or ended.broken)
+            # One that came through without a proof waits for the next complete walk, which is due in half a lookback.
+            return Result(complete=False, again=ended.how not in ("known", "floor", "end") or ended.broken)
         gaps: list[Gap] = []
         if not ended.complete:
             ended, gaps = await self._reach_further(ended, marks)
@@ -96,6 +103,8 @@ class Feeds:
             quick=quick,
             order=feed.order,
             tail_hint=feed.tail_at,
+            head_ns=feed.newest_ns,
+            trusted=feed.strong,
             page_limit=self._config.page_limit,
         )
 
@@ -131,17 +140,20 @@ class Feeds:
 
     def _vote(self, feed: Feed, ended: Ended, key: str) -> None:
         feed.tail_at = ended.tail_at if ended.tail_at is not None else feed.tail_at
+        feed.newest_ns = ended.newest_ns if ended.complete else feed.newest_ns
         seen = ended.evidence
         if seen is None:
             # A walk that found the head or the far end elsewhere than the order says, without times to say why.
             seen = UNORDERED if ended.swept and feed.order in (NEWEST_FIRST, OLDEST_FIRST) else None
         if seen is None or seen == feed.order:
+            feed.strong = feed.strong or (seen is not None and ended.strong)
             feed.dissent = 0 if seen is not None else feed.dissent
             return
         feed.dissent += 1
         if feed.order == UNKNOWN or feed.dissent >= VOTES:
             logs.log(_log, logging.INFO, "the order of a list was observed", store=self._config.name,
                      list=key or "all logs", order=seen, before=feed.order)  # fmt: skip
+            feed.strong = ended.strong
             feed.order, feed.dissent, feed.tail_at = seen, 0, None if seen != OLDEST_FIRST else feed.tail_at
 
     async def _walk_each(self, integrations: list[str], goal: Goal, marks: Marks) -> Ended:
@@ -149,7 +161,7 @@ class Feeds:
         whole: Ended | None = None
         for integration_id in integrations:
             feed = marks.feeds.get(integration_id) or Feed()
-            own = replace(goal, order=feed.order, tail_hint=feed.tail_at,
+            own = replace(goal, order=feed.order, tail_hint=feed.tail_at, head_ns=feed.newest_ns, trusted=feed.strong,
                           clamp_ns=whole.clamp_ns if whole is not None else goal.clamp_ns)  # fmt: skip
             try:
                 ended = await self._walk_list(integration_id, own, marks)
@@ -159,6 +171,8 @@ class Feeds:
                 ended = _vanished(own)
             if ended.how == "capped":
                 ended = replace(ended, complete=await self._walk_jobs(integration_id))
+            if not ended.complete:
+                self._unreached[integration_id] = _down_to(ended, marks.feeds.get(integration_id), marks.feeds.get(""))
             whole = ended if whole is None else _together(whole, ended)
         return whole if whole is not None else replace(_vanished(goal), complete=True, how="end")
 
@@ -194,9 +208,14 @@ class Feeds:
             ended = together
         cause = {"capped": "offset_limit", "paging_ignored": "paging_ignored", "ties": "ties"}.get(ended.how, "order")
         through_ns = marks.complete_through_ns if marks.complete_through_ns is not None else ended.oldest_ns
-        gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, _now(ended, marks))
+        down_to = [*self._unreached.values()] if cause == "offset_limit" else []
+        known = [at for at in down_to if at is not None]
+        until_ns = max(known) if known and len(known) == len(down_to) else _now(ended, marks)
+        gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, until_ns)
         if self._gaps.changed("gap", cause):
-            logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause)
+            logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause,
+                     since=_utc(gap.from_ns), until=_utc(gap.to_ns),
+                     integrations=",".join([*self._unreached][:UNREACHED_SHOWN_MAX]) or "unknown")  # fmt: skip
         return ended, [gap]
 
     async def _end(self, ended: Ended, marks: Marks, gaps: list[Gap]) -> None:
@@ -217,7 +236,7 @@ class Feeds:
         if marks.floor_ns is not None and not (ended.swept and jumbled):
             keep_ns = marks.floor_ns - self._lookback_ns
             if first and ended.stop_ns is not None:
-                keep_ns = marks.floor_ns = ended.stop_ns  # what lies below was never looked at
+                keep_ns = marks.floor_ns  # what lies below was not looked at to its end
             marks.keep_ns = keep_ns if marks.keep_ns is None else max(marks.keep_ns, keep_ns)
         if ended.complete:
             marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
@@ -268,6 +287,18 @@ def _now(ended: Ended, marks: Marks) -> int:
     return ended.clamp_ns if ended.clamp_ns is not None else marks.born_ns
 
 
+def _utc(ns: int | None) -> str:
+    """For a log line, to the second."""
+    return "unknown" if ns is None else datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _down_to(ended: Ended, *feeds: Feed | None) -> int | None:
+    """What a list that ends at the offset limit was read down to (ns); None: it does not run newest-first."""
+    orders = (ended.evidence, *(feed.order for feed in feeds if feed is not None))
+    order = next((order for order in orders if order not in (None, UNKNOWN)), None)
+    return ended.oldest_ns if ended.how == "capped" and order == NEWEST_FIRST else None
+
+
 def _vanished(goal: Goal) -> Ended:
     """The list of an integration that is gone: nothing of it can be shown to be complete."""
     return Ended(
@@ -278,6 +309,7 @@ def _vanished(goal: Goal) -> Ended:
         oldest_ns=None,
         stop_ns=goal.stop_ns,
         evidence=None,
+        strong=False,
         listed=frozenset(),
         swept=False,
         pages=0,

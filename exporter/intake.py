@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
@@ -117,6 +117,10 @@ class Intake:
 
     # --- a walk's pages
 
+    def begin_walk(self) -> None:
+        """What an earlier walk of the same poll brought, and what is committed of it, is known ground to this one."""
+        self._new_here = {attempt.id for attempt in self._pending}
+
     async def enter(self, page: Page, server_ns: int) -> frozenset[str]:
         """Takes a page's attempts in; returns those of its ids that no earlier walk has remembered."""
         self._mind_rejected(page)
@@ -146,9 +150,11 @@ class Intake:
         order = marks.feeds[""].order if "" in marks.feeds else ""
         attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
         before_ns = 0  # the newest of those that became visible earlier
+        times = Counter(page.keys)
         for attempt in reversed(attempts):
             at = attempt.created_ns
-            if at is None:
+            # Neither a date in the future nor a record shown twice says when anything became visible.
+            if at is None or at > server_ns or times[attempt.id] > 1:
                 continue
             late = at < marks.keep_ns and before_ns >= marks.floor_ns and before_ns - at > self._lookback_ns
             if late and self._late.new(attempt.id):

@@ -15,6 +15,9 @@ NEWEST_FIRST: Final = "newest_first"
 OLDEST_FIRST: Final = "oldest_first"
 UNORDERED: Final = "unordered"
 UNKNOWN: Final = "unknown"
+STRONG_RECORDS: Final = 8  # read in one row; of a jumble of so many about one in a thousand looks ordered
+STRONG_WITNESSES: Final = 4  # of them, that stand more than a lookback off: the place of one or two is chance
+STRONG_LOOKBACKS: Final = 2  # that they must spread over
 ANY: Final = "any"  # of no matter: a list without times that is swept once
 
 
@@ -50,6 +53,8 @@ class Goal:
     order: str
     tail_hint: int | None  # oldest-first: where the last record stood
     page_limit: int = 100  # records asked for
+    head_ns: int | None = None  # newest created_at that the list showed to the last complete walk; None: not known
+    trusted: bool = True  # the order rests on strong evidence; if not, a complete walk looks again
     clamp_ns: int | None = None  # the server's clock at the start, where an earlier feed of the same walk read it
 
 
@@ -62,6 +67,7 @@ class Ended:
     oldest_ns: int | None
     stop_ns: int | None  # what the walk went down to; None: the whole list
     evidence: str | None  # the order that the times on the pages show
+    strong: bool  # no jumble would have looked like that
     listed: frozenset[str]  # ids in the run, where the whole list was swept, else empty
     swept: bool
     pages: int
@@ -73,33 +79,47 @@ class Ended:
 
 @dataclass(slots=True)
 class Evidence:
-    """Reads times in the list's order. A verdict needs a spread over `lookback`: within it, busy lists are a jumble."""
+    """Reads times in the list's order. A verdict needs a spread over `lookback`: within it, busy lists are a jumble.
+
+    A jumble of few records, or of little more spread, may look ordered by chance: such evidence is not strong.
+    """
 
     lookback_ns: int
     lowest: int | None = None
     highest: int | None = None
-    rising: bool = False
-    falling: bool = False
+    rises: int = 0  # records that stand after one that is older by more than lookback
+    falls: int = 0  # ... after one that is newer
+    number: int = 0
 
     def read(self, times: Sequence[int]) -> None:
         for at in times:
-            self.rising = self.rising or (self.lowest is not None and at - self.lowest > self.lookback_ns)
-            self.falling = self.falling or (self.highest is not None and self.highest - at > self.lookback_ns)
+            self.number += 1
+            self.rises += self.lowest is not None and at - self.lowest > self.lookback_ns
+            self.falls += self.highest is not None and self.highest - at > self.lookback_ns
             self.lowest = at if self.lowest is None else min(self.lowest, at)
             self.highest = at if self.highest is None else max(self.highest, at)
 
     @property
     def verdict(self) -> str | None:
-        if self.rising and self.falling:
+        if self.rises and self.falls:
             return UNORDERED
-        return OLDEST_FIRST if self.rising else NEWEST_FIRST if self.falling else None
+        return OLDEST_FIRST if self.rises else NEWEST_FIRST if self.falls else None
+
+    @property
+    def strong(self) -> bool:
+        if self.rises and self.falls:
+            return True
+        if self.lowest is None or self.highest is None or self.number < STRONG_RECORDS:
+            return False
+        spread = self.highest - self.lowest
+        return max(self.rises, self.falls) >= STRONG_WITNESSES and spread > STRONG_LOOKBACKS * self.lookback_ns
 
 
 @dataclass(slots=True)
 class Run:
     """A contiguous stretch of the list, in its order, read page by page."""
 
-    keys: dict[str, None] = field(default_factory=dict)
+    keys: dict[str, int | None] = field(default_factory=dict)  # id → created_at (ns), in the order of the list
     tail: str | None = None
     tail_at: int = 0
     tail_full: bool = False  # the page that showed the tail was as long as any: the list may go on
@@ -107,13 +127,14 @@ class Run:
     first_key: str | None = None
     idle: int = 0
     confirmed: int = 0
+    back: int = 0  # how far before the last record a page begins that showed it, or should
     lost: int = 0
     empties: int = 0
     restarts: int = 0
     onward: bool = False  # the last page brought us on, or showed only what lies before our place
     begins_at: int = 0  # offset of its first page
     repeated: bool = False  # another offset brought the first page again
-    reached_floor: bool = False  # a record at or above the floor was met
+    reached_head: bool = False  # a record as new as any that was known before was met
 
 
 class TooLongError(Exception):

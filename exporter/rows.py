@@ -28,7 +28,9 @@ class Feed(msgspec.Struct):
 
     order: str = "unknown"
     dissent: int = 0  # votes in a row for another order; two turn it over
+    strong: bool = False  # the evidence for the order was strong
     tail_at: int | None = None  # oldest-first: offset of the last record, a hint
+    newest_ns: int | None = None  # newest created_at that the last complete walk saw on it
 
 
 class Marks(msgspec.Struct):
@@ -195,7 +197,9 @@ def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, conditi
 
 
 def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, listed: frozenset[str]) -> None:
-    """Without an order to rely on, an id is remembered while it is listed, and for one sweep more."""
+    """Without an order to rely on, an id is remembered while it is listed, and for one sweep more; one above the floor
+    for longer: the list keeps it, and a sweep that does not show it has met a replica that lags."""
+    floor_ns = marks.floor_ns if marks.floor_ns is not None else (1 << 63) - 1
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS still(id TEXT PRIMARY KEY) WITHOUT ROWID")
     connection.execute("DELETE FROM still")
     connection.executemany("INSERT OR IGNORE INTO still VALUES(?)", ((key,) for key in listed))
@@ -208,9 +212,9 @@ def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, list
             f"UPDATE {table} SET absent = absent + 1 WHERE store = ? AND id NOT IN (SELECT id FROM still)",
             (ref,),
         )
-    _delete_seen(connection, ref, marks, "absent >= 2")
+    _delete_seen(connection, ref, marks, "absent >= 2 AND created_ns < ?", floor_ns)
     for (log_id,) in connection.execute(
-        "DELETE FROM untimed WHERE store = ? AND absent >= 2 RETURNING id", (ref,)
+        "DELETE FROM untimed WHERE store = ? AND absent >= 2 AND at_ns < ? RETURNING id", (ref, floor_ns)
     ).fetchall():
         marks.digest = (marks.digest - _digest(None, log_id)) & _DIGEST_MASK
 
@@ -235,6 +239,21 @@ def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Seq
 def save_marks(connection: sqlite3.Connection, ref: int, marks: Marks) -> None:
     body = encode(marks)
     connection.execute("UPDATE store SET body = ?, crc = ? WHERE ref = ?", (body, zlib.crc32(body), ref))
+
+
+def write_scrapers(connection: sqlite3.Connection, clients: Sequence[tuple[str, str]]) -> None:
+    body = msgspec.json.encode(clients)
+    connection.executemany(
+        "INSERT OR REPLACE INTO meta VALUES(?, ?)", [("scrapers", body), ("scrapers_crc", zlib.crc32(body))]
+    )
+
+
+def read_scrapers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('scrapers', 'scrapers_crc')").fetchall())
+    if not found:
+        return []  # nobody has come yet, or only to a version that did not keep them
+    clients: list[tuple[str, str]] = decode(found["scrapers"], found["scrapers_crc"], list[tuple[str, str]])
+    return clients
 
 
 def check_sums(connection: sqlite3.Connection, ref: int, marks: Marks, tallies: dict[str, Tally]) -> None:
@@ -268,7 +287,7 @@ def encode(value: Marks | Tally) -> bytes:
     return msgspec.json.encode(value)
 
 
-def decode(body: bytes, crc: int, kind: type[Any]) -> Any:
+def decode(body: bytes, crc: int, kind: Any) -> Any:
     if zlib.crc32(body) != crc:
         raise DamagedError("a row's checksum does not match")
     try:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import sqlite3
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
@@ -19,7 +20,9 @@ from typing import IO, Final
 NAME: Final = "state.db"
 LOCK_NAME: Final = "lock"
 APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
-VERSION: Final = 1  # of the schema; raise it together with a migration in one transaction
+VERSION: Final = 1  # of the schema; raise it together with a step in MIGRATIONS
+MIGRATIONS: Final[dict[int, str]] = {}  # version → the statements that make the next one of it
+LOST_NAME: Final = "state.lost"  # says, until a new file stands, that the one before was damaged, and when (ns)
 
 _SCHEMA: Final = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -86,12 +89,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def create(folder: Path, *, lost_ns: int | None) -> None:
+def create(folder: Path) -> None:
     """A new file, whole or not there at all: made beside its name, synced, renamed. An empty file is never legitimate.
 
-    `lost_ns`: when a state was found damaged and moved aside; every store reports it as a gap when it begins anew.
+    After `note_lost` it knows that it takes the place of a damaged one; every store reports that when it begins anew.
     """
     path = folder / NAME
+    lost_ns = _lost_ns(folder)
     fresh = folder / f"{NAME}.new"
     for leftover in (fresh, *_companions(fresh), *_companions(path)):
         leftover.unlink(missing_ok=True)
@@ -101,12 +105,75 @@ def create(folder: Path, *, lost_ns: int | None) -> None:
         connection.execute("PRAGMA synchronous=FULL")
         connection.executescript(
             f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA}"
-            f"INSERT INTO meta VALUES('lost_ns', {'NULL' if lost_ns is None else int(lost_ns)}); COMMIT;"
+            f"INSERT INTO meta VALUES('lost_ns', {'NULL' if lost_ns is None else int(lost_ns)});"
         )
+        _seal_schema(connection)
+        connection.execute("COMMIT")
     finally:
         connection.close()
     fresh.rename(path)
     _sync_folder(folder)
+
+
+def note_lost(folder: Path, now_ns: int) -> None:
+    """Before a damaged file is moved aside: a death in between must not make the next start look like a first one."""
+    fresh = folder / f"{LOST_NAME}.new"
+    with fresh.open("w") as note:
+        note.write(str(now_ns))
+        note.flush()
+        os.fsync(note.fileno())
+    fresh.rename(folder / LOST_NAME)
+    _sync_folder(folder)
+
+
+def forget_lost(folder: Path) -> None:
+    """Once a file stands that knows it."""
+    (folder / LOST_NAME).unlink(missing_ok=True)
+
+
+def _lost_ns(folder: Path) -> int | None:
+    note = folder / LOST_NAME
+    return int(note.read_text()) if note.exists() else None
+
+
+def migrate(folder: Path) -> None:
+    """Brings a file of an older version up to this one, in one transaction; the old one is kept as `state.db.vN`."""
+    connection = sqlite3.connect(folder / NAME, isolation_level=None, timeout=0.0)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        _keep_old(connection, folder / f"{NAME}.v{version}")
+        connection.execute("PRAGMA synchronous=FULL")
+        steps = "".join(f"{MIGRATIONS[step]};" for step in range(version, VERSION))
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={VERSION};")
+        _seal_schema(connection)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _schema_crc(connection: sqlite3.Connection) -> int:
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+    return zlib.crc32(repr(rows).encode())
+
+
+def _seal_schema(connection: sqlite3.Connection) -> None:
+    """A byte that has turned in a CREATE statement passes `quick_check`, and fails every write that comes to it."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES('schema_crc', ?)", (_schema_crc(connection),))
+
+
+def _keep_old(connection: sqlite3.Connection, target: Path) -> None:
+    fresh = target.with_name(f"{target.name}.new")
+    fresh.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    kept = sqlite3.connect(fresh)
+    try:
+        connection.backup(kept)
+    finally:
+        kept.close()
+    fresh.rename(target)
+    _sync_folder(target.parent)
 
 
 def inspect(path: Path) -> None:
@@ -128,12 +195,17 @@ def inspect(path: Path) -> None:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != ("ok",):
                 raise DamagedError("SQLite's quick_check fails")
+            sealed = connection.execute("SELECT value FROM meta WHERE key = 'schema_crc'").fetchone()
+            if sealed is None or sealed[0] != _schema_crc(connection):
+                raise DamagedError("the schema is not the one that was written")
         finally:
             connection.close()
+    except UnicodeDecodeError as error:  # in SQLite's own message, which names what it cannot read
+        raise DamagedError("SQLite cannot read it") from error
     except sqlite3.DatabaseError as error:
         if _transient(error):
             raise
-        raise DamagedError(f"SQLite cannot read it ({error.sqlite_errorname})") from error
+        raise DamagedError(f"SQLite cannot read it ({getattr(error, 'sqlite_errorname', None)})") from error
 
 
 def _transient(error: sqlite3.DatabaseError) -> bool:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from exporter import ledger, statefile
 from exporter.ledger import Book
@@ -30,10 +30,14 @@ from exporter.rows import (
     forget,
     forget_unlisted,
     insert_ids,
+    read_scrapers,
     save_marks,
+    write_scrapers,
 )
 from exporter.statefile import DamagedError
 from exporter.tally import Tally
+
+_DAMAGE: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # what SQLite says of a file, not of a disk
 
 _Result = TypeVar("_Result")
 
@@ -57,6 +61,7 @@ class Store:
         self._connection = connection
         self._lock = lock
         self._held: dict[str, _Held] = {}
+        self.scrapers: list[tuple[str, str]] = []  # those kept last
         self.moved_aside: Path | None = None
 
     @classmethod
@@ -67,15 +72,18 @@ class Store:
         try:
             path = folder / statefile.NAME
             if not path.exists() and not path.is_symlink():
-                statefile.create(folder, lost_ns=None)
+                statefile.create(folder)
             try:
                 statefile.inspect(path)
+                statefile.migrate(folder)
                 store._reopen()
             except DamagedError:
                 store._disconnect()
+                statefile.note_lost(folder, now_ns)
                 store.moved_aside = statefile.move_aside(folder, now_ns)
-                statefile.create(folder, lost_ns=now_ns)
+                statefile.create(folder)
                 store._reopen()
+            statefile.forget_lost(folder)
         except BaseException:
             store.close()
             raise
@@ -96,6 +104,7 @@ class Store:
         self._connection = connection = statefile.connect(self._folder / statefile.NAME)
         self._held = {}
         try:
+            self.scrapers = read_scrapers(connection)
             for ref, name, body, crc in connection.execute("SELECT ref, name, body, crc FROM store"):
                 marks = decode(body, crc, Marks)
                 self._held[name] = _Held(ref, marks, {})
@@ -107,7 +116,8 @@ class Store:
         except BaseException as error:
             self._disconnect()  # half of what was read is worse than nothing: the next call begins anew
             code = getattr(error, "sqlite_errorname", None)
-            if isinstance(error, KeyError) or code in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"):
+            unreadable = isinstance(error, sqlite3.OperationalError) and code is None  # a text that is not UTF-8
+            if unreadable or isinstance(error, (KeyError, UnicodeDecodeError)) or code in _DAMAGE:
                 raise DamagedError(f"a table cannot be read ({code})") from error
             raise
 
@@ -281,6 +291,11 @@ class Store:
             self._reopen()
         assert self._connection is not None  # noqa: S101  # _reopen raises where it cannot
         return self._connection
+
+    def keep_scrapers(self, clients: Sequence[tuple[str, str]]) -> None:
+        """Who reads newborn series, for the next life. Raises StorageError."""
+        self._transaction(lambda connection: write_scrapers(connection, clients))
+        self.scrapers = list(clients)
 
     def reconciling(self, work: Callable[[sqlite3.Connection, int], _Result], name: str) -> _Result:
         """A transaction on the tables of `reconcile`, which change no tally. Raises StorageError."""

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
-CORE = {"records", "tally", "questions", "walk", "ledger", "metrics"}
+CORE = {"records", "tally", "questions", "stitching", "walk", "ledger", "metrics"}
 # Pure too, but not of the core: what they do is told to them.
 PURE = {"scrapers", "shop", "manners", "listings", "epcc"}
 SIMULATED = {"shop", "manners", "listings", "epcc", "simulator"}
