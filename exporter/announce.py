@@ -1,37 +1,51 @@
 """From a series' first zero to its number: what is published is entered in the scrapers' book, and once everybody has
 read the zero, that fact becomes durable and the number is shown.
 
-A crash between leaves the series at 0, to wait again: shown before it is durable, a number would step back to 0.
+A crash between leaves the series at 0, to wait again: shown before it is durable, a number would step back to 0. Who
+the scrapers are is durable too, before anything is announced to them: the next life waits for the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.intake import Intake
 from exporter.metrics import OwnMetrics, Shown
-from exporter.scrapers import Key, Scrapers
+from exporter.scrapers import Client, Key, Scrapers
 from exporter.store import StorageError
 
 RETRY_SECONDS: Final = 1.0
 
 
 class Announcer:
-    """The publisher of every store. `intake_of` gives a store's intake; None: it is not running just now."""
+    """The publisher of every store. `intake_of` gives a store's intake; None: it is not running just now.
+
+    `known`: the scrapers that `keep` was given last, in this life or the one before; it raises StorageError.
+    """
 
     def __init__(
-        self, exposition: Exposition, own: OwnMetrics, clock: Clock, intake_of: Callable[[str], Intake | None]
+        self,
+        exposition: Exposition,
+        own: OwnMetrics,
+        clock: Clock,
+        intake_of: Callable[[str], Intake | None],
+        *,
+        known: Sequence[Client],
+        keep: Callable[[Sequence[Client]], Awaitable[None]],
     ) -> None:
         self._exposition = exposition
         self._own = own
         self._clock = clock
         self._intake_of = intake_of
+        self._kept = list(known)
+        self._keep = keep
         self._scrapers = Scrapers()
+        self._scrapers.recall(known, clock.monotonic())
         self._scraped = asyncio.Event()
 
     def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
@@ -62,9 +76,7 @@ class Announcer:
         """For ever."""
         while True:
             await self._something_due()
-            ready = self._scrapers.ready(self._clock.monotonic())
-            announced = [await self._announce(name, ready) for name in sorted({key[0] for key in ready})]
-            if not all(announced):
+            if not (await self._keep_known() and await self._announce_ready()):
                 # The next poll finds the disk as it is and says so; the series wait at 0 meanwhile.
                 await self._clock.sleep(RETRY_SECONDS)
                 self._scraped.set()
@@ -76,6 +88,22 @@ class Announcer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._scraped.wait(), left)
         self._scraped.clear()
+
+    async def _keep_known(self) -> bool:
+        """Whether those who are waited for now will be waited for by the next life."""
+        clients = self._scrapers.active(self._clock.monotonic())
+        if clients == self._kept:
+            return True
+        try:
+            await self._keep(clients)
+        except StorageError:
+            return False
+        self._kept = clients
+        return True
+
+    async def _announce_ready(self) -> bool:
+        ready = self._scrapers.ready(self._clock.monotonic())
+        return all([await self._announce(name, ready) for name in sorted({key[0] for key in ready})])
 
     async def _announce(self, name: str, ready: set[Key]) -> bool:
         """Whether a store's series that are ready show their numbers from now on."""

@@ -57,8 +57,11 @@ class App:
         self._load = load
         self._own = OwnMetrics()
         self._exposition = Exposition(self._own)
-        self._announcer = Announcer(self._exposition, self._own, clock, self._intake_of)
         self._writer = Writer()
+        self._announcer = Announcer(
+            self._exposition, self._own, clock, self._intake_of, known=store.scrapers,
+            keep=lambda clients: self._writer(store.keep_scrapers, clients),
+        )  # fmt: skip
         self._running: dict[str, _Running] = {}
         self._gaps_shown: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()

@@ -4,7 +4,8 @@ Prometheus ignores a series' first sample: one that is born at 7 has increased b
 0 for every scraper seen in the last five minutes, for one scrape at least, and for two minutes after it was first read
 at most. A scraper is a client that sends `X-Prometheus-Scrape-Timeout-Seconds` (Prometheus and vmagent do), told apart
 by address and user agent; a `curl` beside it delays nothing. Where no scraper has been seen, any client's reading will
-do.
+do. Those of the life before are recalled after a restart: of two that scrape out of step, the first to come back must
+not end the wait for the other.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ class Scrapers:
         self._seen: OrderedDict[Client, tuple[float, int]] = OrderedDict()  # when last, and the version it read
         self._unread: set[Key] = set()
 
+    def recall(self, clients: Iterable[Client], now: float) -> None:
+        """Scrapers of the life before: waited for as if they had just been seen, with what they had read forgotten."""
+        self._seen.update((client, (now, 0)) for client in clients)
+
+    def active(self, now: float) -> list[Client]:
+        """The scrapers of the last five minutes."""
+        return sorted(client for client, (at, _) in self._seen.items() if now - at <= SEEN_SECONDS)
+
     def newborn(self, keys: Iterable[Key], version: int) -> None:
         """Series that `version` shows at 0; those known already keep their place."""
         for key in keys:
@@ -44,18 +53,18 @@ class Scrapers:
             self._seen[client] = (now, max(before, version))
             if len(self._seen) > CLIENTS_MAX:
                 self._seen.popitem(last=False)
-        if is_scraper or not self._active(now):
+        if is_scraper or not self.active(now):
             shown = {key for key in self._unread if self._newborn[key] <= version}
             self._first_read.update(dict.fromkeys(shown, now))
             self._unread -= shown
 
     def ready(self, now: float) -> set[Key]:
         """Series that may show their numbers as soon as that is durable; they stay in the book until `forget`."""
-        active = self._active(now)
-        if not active:
+        versions = self._read_by(now)
+        if not versions:
             # Whoever read them first was enough then, or has been silent for longer than patience lasts.
             return set(self._first_read)
-        read_by_all = min(active)
+        read_by_all = min(versions)
         return {
             key
             for key, first_read in self._first_read.items()
@@ -67,7 +76,7 @@ class Scrapers:
         first_read = min(self._first_read.values(), default=None)
         return None if first_read is None else first_read + PATIENCE_SECONDS
 
-    def _active(self, now: float) -> list[int]:
+    def _read_by(self, now: float) -> list[int]:
         return [version for at, version in self._seen.values() if now - at <= SEEN_SECONDS]
 
     def forget(self, keys: Iterable[Key]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,23 +12,32 @@ import pytest
 from exporter.announce import RETRY_SECONDS, Announcer
 from exporter.exposition import Exposition
 from exporter.metrics import OwnMetrics, Shown
-from exporter.scrapers import PATIENCE_SECONDS
+from exporter.scrapers import PATIENCE_SECONDS, Client
 from exporter.store import StorageError
 from exporter.tally import Tally
-from tests.world import VirtualClock, run
+from tests.world import MakeWorld, VirtualClock, run, simple, virtual
 
 A, B = ("10.0.0.1", "Prometheus/3.5"), ("10.0.0.2", "Prometheus/3.5")
 
 
 class Announcing:
-    """An announcer of one store whose announcements are noted: when (seconds)."""
+    """An announcer of one store whose announcements are noted: when (seconds). So is whom it keeps for the next life."""
 
-    def __init__(self, answers: list[bool | Exception]) -> None:
+    def __init__(self, answers: list[bool | Exception], known: Sequence[Client] = ()) -> None:
         self.answers = answers
         self.tried: list[float] = []
+        self.kept: list[Sequence[Client]] = []
+        self.disk_full = False
         own, intake = OwnMetrics(), cast("Any", SimpleNamespace(announce=self._announce))
         own.add_store("acme")
-        self.announcer = Announcer(Exposition(own), own, VirtualClock(), {"acme": intake}.get)
+        self.announcer = Announcer(
+            Exposition(own), own, VirtualClock(), {"acme": intake}.get, known=known, keep=self._keep
+        )
+
+    async def _keep(self, clients: Sequence[Client]) -> None:
+        if self.disk_full:
+            raise StorageError("SQLITE_FULL")
+        self.kept.append(clients)
 
     async def _announce(self, series: list[tuple[str, str | None]], now_ns: int) -> bool:
         assert series == [("int-1", None)]
@@ -49,9 +58,11 @@ class Announcing:
         return self.tried
 
 
-def announced(script: Callable[[Announcing], Coroutine[Any, Any, None]], *answers: bool | Exception) -> list[float]:
+def announced(
+    script: Callable[[Announcing], Coroutine[Any, Any, None]], *answers: bool | Exception, known: Sequence[Client] = ()
+) -> list[float]:
     async def go() -> list[float]:
-        return await Announcing(list(answers)).until(script)
+        return await Announcing(list(answers), known).until(script)
 
     return run(go())
 
@@ -84,3 +95,50 @@ def test_what_could_not_be_made_durable_is_tried_again_after_a_pause(refusal: bo
         RETRY_SECONDS,
         2 * RETRY_SECONDS,
     ]
+
+
+async def two_scrapers_come_one_after_the_other(made: Announcing) -> None:
+    made.announcer.publish("acme", {"int-1": Shown(Tally(), None)})
+    made.scrape(A, 1)
+    await asyncio.sleep(3)
+    made.scrape(B, 1)
+    await asyncio.sleep(300)
+
+
+async def they_are_kept_as_they_come_and_once(made: Announcing) -> None:
+    await two_scrapers_come_one_after_the_other(made)
+    assert made.kept == [[A], [A, B]]
+
+
+def test_scrapers_are_kept_for_the_next_life_before_anything_is_announced_to_them() -> None:
+    assert announced(they_are_kept_as_they_come_and_once) == [0.0]
+
+
+@virtual
+async def test_scrapers_are_known_again_after_a_restart(world: MakeWorld) -> None:
+    w = world(simple(1))
+    for lives in range(2):
+        announcing = asyncio.create_task(w.announcer.run())
+        w.announcer.note_scrape(A if lives else B, True, 1)
+        await asyncio.sleep(1)
+        announcing.cancel()
+        w.boot()
+    assert w.store is not None
+    assert w.store.scrapers == [A, B]
+
+
+def test_after_a_restart_the_first_scraper_to_come_back_does_not_end_the_wait_for_the_others() -> None:
+    assert announced(two_scrapers_come_one_after_the_other, known=[A, B]) == [3.0]
+
+
+async def the_disk_is_full_for_a_while(made: Announcing) -> None:
+    made.disk_full = True
+    made.announcer.publish("acme", {"int-1": Shown(Tally(), None)})
+    made.scrape(A, 1)
+    await asyncio.sleep(1.5)
+    made.disk_full = False
+    await asyncio.sleep(300)
+
+
+def test_nothing_is_announced_to_scrapers_that_the_next_life_would_not_know() -> None:
+    assert announced(the_disk_is_full_for_a_while) == [2 * RETRY_SECONDS]

@@ -151,3 +151,32 @@ def test_the_book_of_scrapers_is_bounded() -> None:
     for number in range(CLIENTS_MAX + 50):
         scrapers.read((f"10.0.{number // 256}.{number % 256}", "x"), True, 0, 0)
     assert len(scrapers._seen) == CLIENTS_MAX
+
+
+def test_scrapers_of_the_life_before_are_waited_for_and_what_they_read_then_counts_for_nothing() -> None:
+    before = Scrapers()
+    before.read(A, True, 7, 0)
+    before.read(B, True, 7, 1)
+    scrapers = book(KEY)
+    scrapers.recall(before.active(1), 0)
+    scrapers.read(A, True, 1, 1)
+    assert scrapers.ready(1) == set()
+    scrapers.read(B, True, 1, 3)
+    assert scrapers.ready(3) == {KEY}
+
+
+def test_a_scraper_of_the_life_before_that_does_not_come_back_is_waited_for_two_minutes() -> None:
+    scrapers = book(KEY)
+    scrapers.recall([A, B], 0)
+    scrapers.read(A, True, 1, 10)
+    assert scrapers.ready(9 + PATIENCE_SECONDS) == set()
+    assert scrapers.ready(10 + PATIENCE_SECONDS) == {KEY}
+
+
+def test_scrapers_that_have_gone_silent_and_other_clients_are_not_kept_for_the_next_life() -> None:
+    scrapers = Scrapers()
+    scrapers.read(A, True, 1, 0)
+    scrapers.read(CURL, False, 1, 200)
+    scrapers.read(B, True, 1, 200)
+    assert scrapers.active(200) == [A, B]
+    assert scrapers.active(SEEN_SECONDS + 1) == [B]

@@ -174,7 +174,11 @@ class World:
             self.own.api_requests.labels("acme", endpoint, code).inc()
 
         self._session, self._observe = session, observe
-        self.announcer = Announcer(self.exposition, self.own, self.clock, lambda _: self.poller.intake)
+        store, writer = self.store, Writer()
+        self.announcer = Announcer(
+            self.exposition, self.own, self.clock, lambda _: self.poller.intake, known=store.scrapers,
+            keep=lambda clients: writer(store.keep_scrapers, clients),
+        )  # fmt: skip
         self._poller: StorePoller | None = None
 
     @property
