@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from exporter import flags
 from exporter.metrics import FAMILIES, GAP_CAUSES, ORDERS, POLL_FAILURE_REASONS, OwnMetrics
 from exporter.records import REASONS, REJECT_REASONS
+from tests.simulation.scenario import PROFILES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -76,3 +77,20 @@ def test_every_file_that_the_readme_sends_a_reader_to_exists() -> None:
 def test_the_test_command_is_what_ci_runs() -> None:
     assert "python3 tests/run\n" in README
     assert "exec python3 tests/run" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_test_that_the_documents_name_is_there() -> None:
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    for document in ("README.md", "tests/faults.md"):
+        named = set(re.findall(r"`(test_\w+)`", (ROOT / document).read_text()))
+        assert len(named) > 20
+        assert named <= there, document
+
+
+def test_every_profile_that_the_faults_name_is_there_and_every_fault_has_a_row() -> None:
+    text = (ROOT / "tests" / "faults.md").read_text()
+    named = {each for row in re.findall(r"profiles? ((?:`\w+`(?:, )?)+)", text) for each in re.findall(r"`(\w+)`", row)}
+    assert named <= PROFILES.keys()
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == list(range(1, 46))
