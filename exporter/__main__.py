@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import platform
 import sqlite3
 import sys
 import tempfile
@@ -13,10 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from exporter import config, flags, logs, simulator
-from exporter.app import App, open_store, stop_on_signals
+from exporter import __version__, config, flags, logs, report, simulator
+from exporter.advice import advice
+from exporter.app import App, open_store, probe, stop_on_signals
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, Secret, StoreConfig
+from exporter.findings import seconds_text
+from exporter.probe import REQUESTS_MAX
 from exporter.statefile import LockedError, NewerStateError
 
 OK: Final = 0
@@ -41,6 +45,8 @@ def run(argv: list[str]) -> int:
             return asyncio.run(_simulate(arguments))
         if arguments.command == "demo":
             return asyncio.run(_demo(arguments))
+        if arguments.command == "probe":
+            return _probe(arguments)
         return _run(arguments)
     except (LockedError, NewerStateError) as error:
         logs.log(_log, logging.ERROR, "cannot start", problem=error)
@@ -107,6 +113,52 @@ async def _once(loaded: Config, arguments: argparse.Namespace) -> int:
             store.close()
     sys.stdout.write(page)
     return OK if well else FAILED
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    try:
+        loaded = config.load(arguments.config_file, os.environ)
+    except ConfigError as error:
+        sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
+        return WRONG_USAGE
+    names = [store.name for store in loaded.stores]
+    if unknown := [name for name in arguments.stores or () if name not in names]:
+        sys.stderr.write(f"{arguments.config_file}: has no store {unknown[0]!r}; there are {', '.join(names)}\n")
+        return WRONG_USAGE
+    stores = [store for store in loaded.stores if arguments.stores is None or store.name in arguments.stores]
+    return asyncio.run(_probe_each(stores, arguments.watch_seconds))
+
+
+async def _probe_each(stores: list[StoreConfig], watch_seconds: float) -> int:
+    """Prints one report on all of them, told apart by their places: a store's name may be a customer's."""
+    stop, clock, done = asyncio.Event(), Clock(), True
+    stop_on_signals(stop, lambda: None)
+    stopped = asyncio.create_task(stop.wait())
+    text = report.opening(__version__, platform.python_version(), len(stores))
+    for number, store in enumerate(stores, 1):
+        logs.log(_log, logging.INFO, "asking a store", store=store.name, place=number, requests_max=REQUESTS_MAX)
+        asking = asyncio.create_task(probe(store, clock, watch_seconds))
+        await asyncio.wait([asking, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            asking.cancel()
+            await asyncio.wait([asking])
+            logs.log(_log, logging.WARNING, "stopped before the report was made")
+            return FAILED
+        probed = asking.result()
+        if probed.failure:
+            logs.log(_log, logging.ERROR, "EPCC could not be asked", store=store.name, problem=probed.failure)
+        done = done and not probed.failure
+        text += report.of_store(
+            probed.findings,
+            f"Store {number} of {len(stores)}",
+            f"{probed.requests} of at most {REQUESTS_MAX} requests, {seconds_text(probed.seconds)}",
+            probed.failure,
+            advice(probed.findings, lookback=store.lookback, page_limit=store.page_limit,
+                   requests_per_second=store.requests_per_second),
+        )  # fmt: skip
+    stopped.cancel()
+    sys.stdout.write(logs.masked(text))
+    return OK if done else FAILED
 
 
 async def _simulate(arguments: argparse.Namespace) -> int:

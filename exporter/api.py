@@ -95,20 +95,31 @@ class Observer(Protocol):
     def __call__(self, endpoint: str, code: str, seconds: float, /) -> None: ...
 
 
+# Told of every answer, refusals and tokens included: headers, `Date` (ns), our clock before it and when it came (ns).
+Listener = Callable[[Mapping[str, str], int | None, int, int], None]
+
+
 class Api:
     """One store's API. Every try is a request to the observer and takes from the budget, the token's included."""
 
-    def __init__(
-        self, store: StoreConfig, session: aiohttp.ClientSession, clock: Clock, observe: Observer, budget: Budget
-    ) -> None:
+    def __init__(  # noqa: PLR0917  wired by hand, in two places
+        self, store: StoreConfig, session: aiohttp.ClientSession, clock: Clock, observe: Observer, budget: Budget,
+        listen: Listener | None = None,
+    ) -> None:  # fmt: skip
         self._store = store
         self._session = session
         self._clock = clock
         self._observe = observe
+        self._listen = listen
         self.budget = budget
         self._token: Token | None = None
         self._token_until = 0.0
         self._renewing = asyncio.Lock()
+
+    @property
+    def token_seconds(self) -> float | None:
+        """How long the present token lives, by what its answer said."""
+        return None if self._token is None else self._token.expires_in
 
     async def get(self, endpoint: str, path: str, query: Mapping[str, str]) -> Reply:
         """One GET below /v2. Raises ApiError. A 401 renews the token once, for all who wait, and tries once more."""
@@ -187,6 +198,9 @@ class Api:
                 timeout=aiohttp.ClientTimeout(total=self._store.request_timeout),
             ) as response:
                 code = str(response.status)
+                if self._listen is not None:
+                    date_ns = _http_date(response.headers.get("Date"))
+                    self._listen(response.headers, date_ns, wall_ns, self._clock.wall_ns())
                 if not 200 <= response.status < 300:
                     await _drain(response)
                     raise _refusal(response)

@@ -22,6 +22,7 @@ from exporter.fetch import CONCURRENCY, Fetch
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
+from exporter.prober import Probed, Prober
 from exporter.server import IntegrationStatus, Server, StoreStatus
 from exporter.store import StorageError, Store
 
@@ -122,12 +123,7 @@ class App:
         """A store with what is known of it on disk; it does not poll yet."""
         name = config.name
         self._own.add_store(name)
-        # Cookies and environment proxies are nobody's wish here; compressed answers are opened under our own limit.
-        session = aiohttp.ClientSession(
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=CONCURRENCY + 1),
-        )
+        session = new_session()
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
             self._own.api_requests.labels(store=name, endpoint=endpoint, code=code).inc()
@@ -232,6 +228,22 @@ def _status(name: str, poller: StorePoller) -> StoreStatus:
             if marks.begun and intake.wanted(i)
         ],
     )
+
+
+def new_session() -> aiohttp.ClientSession:
+    """One store's connections."""
+    # Cookies and environment proxies are nobody's wish here; compressed answers are opened under our own limit.
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        connector=aiohttp.TCPConnector(limit=CONCURRENCY + 1),
+    )
+
+
+async def probe(store: StoreConfig, clock: Clock, watch_seconds: float) -> Probed:
+    """What a store shows of itself; a lock, a state and the other stores are none of its business."""
+    async with new_session() as session:
+        return await Prober(store, session, clock).probe(watch_seconds)
 
 
 def open_store(folder: Path, clock: Clock) -> Store:

@@ -37,9 +37,11 @@ class Fetch:
         self._api = api
         self._clock = clock
 
-    async def get(self, endpoint: str, path: str, query: dict[str, str], read: Callable[[bytes], _T]) -> tuple[_T, int]:
+    async def get(
+        self, endpoint: str, path: str, query: dict[str, str], read: Callable[[bytes], _T], tries: int = TRIES
+    ) -> tuple[_T, int]:
         """What `read` makes of the answer, and the server's clock (ns). Raises ApiError when the tries are spent."""
-        for tried in range(1, TRIES + 1):
+        for tried in range(1, tries + 1):
             try:
                 reply = await self._api.get(endpoint, path, query)
                 return read(reply.body), reply.server_ns
@@ -52,7 +54,7 @@ class Fetch:
             pause = self._pause(error, tried)
             if error.reason == "rate_limited" or error.retry_after is not None:
                 self._api.budget.pause(pause)
-            if tried == TRIES or pause > PAUSE_INLINE_MAX:
+            if tried == tries or pause > PAUSE_INLINE_MAX:
                 raise error
             await self._clock.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")

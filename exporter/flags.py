@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from exporter import __version__, logs, simulator
+from exporter.configfile import parse_duration
 
 COMMANDS: Final = {
     "run": "the exporter (the default)",
     "demo": "a simulated store in the same process and the exporter on it: no account, no file",
     "simulate": "the simulated EPCC alone, over HTTP",
+    "probe": "asks each store what nobody documents, and prints a report without secrets, fit for a public issue",
 }
 ADDRESSES: Final = [("", 10058)]
 RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
 WEB_CONFIG_BYTES_MAX: Final = 1 << 20
+WATCH_SECONDS_MAX: Final = 3600.0
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?")
 
@@ -60,6 +63,14 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
+def watch(text: str) -> float:
+    """Seconds of a duration as Prometheus writes it."""
+    seconds = parse_duration(text)
+    if seconds is None or seconds > WATCH_SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a duration from 0s to 1h, like 15s or 10m")
+    return seconds
+
+
 def telemetry_path(text: str) -> str:
     """A path of our own pages for the metrics."""
     if not _PATH.fullmatch(text) or f"{text}/".startswith(RESERVED_PATHS):
@@ -91,6 +102,7 @@ def _parsers() -> dict[str, _Parser]:
     _run_flags(made["run"])
     _demo_flags(made["demo"])
     simulator.add_arguments(made["simulate"])
+    _probe_flags(made["probe"])
     return made
 
 
@@ -106,6 +118,15 @@ def _run_flags(run: argparse.ArgumentParser) -> None:
     _web_flags(run, ":10058 on every address")
     run.add_argument("--web.config.file", dest="web_config_file", type=Path, default=None, metavar="FILE",
                      help="TLS and authentication, in exporter-toolkit's format: not in this version")  # fmt: skip
+
+
+def _probe_flags(probe: argparse.ArgumentParser) -> None:
+    probe.add_argument("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
+                       help="the configuration (default config.yaml)")  # fmt: skip
+    probe.add_argument("--store", dest="stores", action="append", default=None, metavar="NAME",
+                       help="this store alone; may be repeated (default: each in the configuration)")  # fmt: skip
+    probe.add_argument("--watch", dest="watch_seconds", type=watch, default=15.0, metavar="DURATION",
+                       help="for how long to look out for late logs, 0s to 1h (default 15s)")  # fmt: skip
 
 
 def _web_flags(parser: argparse.ArgumentParser, default: str) -> None:
@@ -136,7 +157,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         sys.exit(2)
     arguments = _parsers()[command].parse_args(rest)
     arguments.command = command
-    if command != "simulate" and arguments.listen_addresses is None:
+    if command in ("run", "demo") and arguments.listen_addresses is None:
         arguments.listen_addresses = [("127.0.0.1", 10058)] if command == "demo" else list(ADDRESSES)
     return arguments
 

@@ -88,6 +88,15 @@ def test_the_simulator_has_its_own_flags_and_those_of_the_log() -> None:
     assert (simulate.command, simulate.scenario, simulate.log_format) == ("simulate", "quiet", "json")
 
 
+def test_the_probe_asks_every_store_and_watches_a_quarter_of_a_minute() -> None:
+    probe = vars(parse(["probe"]))
+    assert probe == {"command": "probe", "config_file": Path("config.yaml"), "stores": None, "watch_seconds": 15.0,
+                     "log_level": "info", "log_format": "logfmt"}  # fmt: skip
+    probe = vars(parse(["probe", "--store=a", "--store", "b", "--watch=1h", "--config.file=c.yaml"]))
+    assert (probe["stores"], probe["watch_seconds"], probe["config_file"]) == (["a", "b"], 3600.0, Path("c.yaml"))
+    assert parse(["probe", "--watch=0s"]).watch_seconds == 0
+
+
 def test_defaults_do_not_leak_from_one_parse_to_the_next() -> None:
     parse(["--web.listen-address=:1"])
     parse([]).listen_addresses.append(("", 2))
@@ -108,7 +117,7 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["-config.file=x"], "unrecognized arguments: -config.file=x, did you mean --config.file?"),
         (["--once=yes"], "argument --once: ignored explicit argument 'yes'"),
         (["run", "extra"], "unrecognized arguments: extra"),
-        (["extra"], "unknown command 'extra'; there are run, demo, simulate"),
+        (["extra"], "unknown command 'extra'; there are run, demo, simulate, probe"),
         (["--zzz"], "unrecognized arguments: --zzz"),
         (["--log.level=debug", "demo"], "unrecognized arguments: demo, a command comes first"),
         (["demo", "--once"], "unrecognized arguments: --once"),
@@ -116,10 +125,14 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["simulate", "--sed=1"], "unrecognized arguments: --sed=1, did you mean --seed?"),
         (["--config.file"], "argument --config.file: expected one argument"),
         (["demo", "--seed=x"], "argument --seed: invalid int value: 'x'"),
-        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate"),
-        (["probe"], "unknown command 'probe'; there are run, demo, simulate"),
-        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate"),
-        ([""], "unknown command ''; there are run, demo, simulate"),
+        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate, probe"),
+        (["prove"], "unknown command 'prove', did you mean probe?; there are run, demo, simulate, probe"),
+        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate, probe"),
+        ([""], "unknown command ''; there are run, demo, simulate, probe"),
+        (["probe", "--watch=10"], "argument --watch: '10', wanted a duration from 0s to 1h, like 15s or 10m"),
+        (["probe", "--watch=61m"], "argument --watch: '61m', wanted a duration from 0s to 1h, like 15s or 10m"),
+        (["probe", "--watch="], "argument --watch: '', wanted a duration from 0s to 1h, like 15s or 10m"),
+        (["probe", "--storage.path=x"], "unrecognized arguments: --storage.path=x, did you mean --store?"),
         (["--web.listen-address=x"], "argument --web.listen-address: 'x', wanted HOST:PORT or :PORT, and IPv6 like [::1]:10058"),
         (["--web.telemetry-path=/"], "argument --web.telemetry-path: '/', wanted a path like /metrics, and none that other pages have"),
     ],
@@ -143,7 +156,7 @@ def test_an_abbreviation_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert wrong(capsys, flag).startswith(f"unrecognized arguments: {flag}")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"], ["probe"]])
 def test_the_version_is_printed_by_every_command(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     expected = rf"epcc-exporter, version {re.escape(__version__)} \(python \d+\.\d+\.\d+\S*\)\n"
     assert re.fullmatch(expected, shown(capsys, *command, "--version"))
@@ -154,8 +167,8 @@ def test_help_lists_every_command_and_every_flag_with_its_default(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = shown(capsys, "--help")
-    assert all(f"  {command} " in text for command in ("run", "demo", "simulate"))
-    assert not re.search(r"^  (probe|backfill)\b", text, re.MULTILINE)
+    assert all(f"  {command} " in text for command in ("run", "demo", "simulate", "probe"))
+    assert not re.search(r"^  backfill\b", text, re.MULTILINE)
     defaults = {"--config.file": "config.yaml", "--storage.path": "data", "--web.listen-address": ":10058",
                 "--web.telemetry-path": "/metrics", "--log.level": "info", "--log.format": "logfmt"}  # fmt: skip
     for flag, default in defaults.items():
@@ -255,7 +268,10 @@ def test_every_command_that_is_offered_has_a_parser() -> None:
 
 def test_python_m_exporter_is_the_same_program() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "exporter", "probe"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "exporter", "prove"], capture_output=True, text=True, check=False, timeout=60
     )
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "epcc-exporter: error: unknown command 'probe'; there are run, demo, simulate\n"
+    assert (
+        ran.stderr
+        == "epcc-exporter: error: unknown command 'prove', did you mean probe?; there are run, demo, simulate, probe\n"
+    )
