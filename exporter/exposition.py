@@ -1,11 +1,12 @@
 """Families to bytes: rendered by change, off the event loop, cached between changes.
 
-Per family there is a block of lines for each integration. A publication renders anew the blocks of the integrations
-that it changes, and joins anew the families in which a block has changed; a scrape between changes gets the same bytes.
-The exporter's own numbers change all the time and are few: they are rendered for each scrape and appended.
+Each format that is asked for has a sheet: per family a block of bytes for each integration. A publication renders anew
+the blocks of the integrations that it changes; the page is one join of blocks, and gzip is one pass over it. A scrape
+between changes gets the same bytes. The exporter's own numbers change all the time and are few: they are rendered for
+each scrape and appended.
 
 A gzipped page is one gzip member: the deflated delivery part is cached, ended by a full flush, and the deflated own
-part is appended to it. Both formats share their sample lines; only the headers and the end differ.
+part is appended to it.
 """
 
 from __future__ import annotations
@@ -13,38 +14,91 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
 
-from prometheus_client.exposition import generate_latest as own_text
-from prometheus_client.openmetrics.exposition import generate_latest as own_openmetrics
-from prometheus_client.utils import floatToGoString
+from prometheus_client import CollectorRegistry
 
+from exporter.lines import Key, Lines
 from exporter.metrics import FAMILIES, HELD_SERIES, Family, OwnMetrics, Shown
+from exporter.protobuf import Protobuf
 
-Format = Literal["text", "openmetrics"]
-FORMATS: Final[tuple[Format, ...]] = ("text", "openmetrics")
+Format = Literal["text", "openmetrics", "protobuf"]
+FORMATS: Final[tuple[Format, ...]] = ("text", "openmetrics", "protobuf")
 GZIP_LEVEL: Final = 1  # 9 takes six times as long for a seventh less
+IDLE_RENDERINGS: Final = 100  # of other formats, after which a sheet that nobody asks for is dropped
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-_Key = tuple[str, str]  # store, integration
+
+class Writer(Protocol):
+    """How a format writes. `labels`: what all blocks of an integration share, made once; nobody else looks into it."""
+
+    def labels(self, key: Key) -> Any: ...
+    def block(self, family: Family, labels: Any, shown: Shown) -> bytes: ...
+    def family(self, family: Family, blocks: Collection[bytes]) -> list[bytes]: ...
+    def own(self, registry: CollectorRegistry) -> bytes: ...
+
+
+WRITERS: Final[Mapping[Format, Writer]] = {
+    "text": Lines("text"), "openmetrics": Lines("openmetrics"), "protobuf": Protobuf(),
+}  # fmt: skip
 
 
 @dataclass(slots=True)
-class _Part:
-    """The delivery part in one format; `deflated` and `crc` when a client has asked for gzip."""
+class _Sheet:
+    """The delivery part in one format. `dirty` is the event loop's, the rest the rendering thread's."""
 
-    version: int
-    plain: bytes
-    deflated: bytes | None = None
+    dirty: dict[Key, Shown | None]  # what the blocks do not show yet
+    asked: int = 0  # the number of the rendering that asked for it last
+    labels: dict[Key, Any] = field(default_factory=dict)
+    blocks: list[dict[Key, bytes]] = field(default_factory=lambda: [{} for _ in FAMILIES])
+    version: int = -1  # of the publication that `plain` shows
+    plain: bytes = b""
+    deflated: bytes | None = None  # of `plain`, and its crc, when a client has asked for gzip
     crc: int = 0
+
+    def update(self, writer: Writer, dirty: Mapping[Key, Shown | None], version: int) -> None:
+        for key, shown in dirty.items():
+            if shown is None:
+                self.labels.pop(key, None)
+                for blocks in self.blocks:
+                    blocks.pop(key, None)
+                continue
+            labels = self.labels.get(key)
+            if labels is None:
+                labels = self.labels[key] = writer.labels(key)
+            for family, blocks in zip(FAMILIES, self.blocks, strict=True):
+                block = writer.block(family, labels, shown)
+                if block:
+                    blocks[key] = block
+                else:
+                    blocks.pop(key, None)
+        if version != self.version:
+            pieces = []
+            for family, blocks in zip(FAMILIES, self.blocks, strict=True):
+                if blocks:
+                    pieces += writer.family(family, blocks.values())
+            self.plain, self.deflated, self.version = b"".join(pieces), None, version
+
+    def deflate(self) -> bytes:
+        if self.deflated is None:
+            deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+            self.deflated = deflater.compress(self.plain) + deflater.flush(zlib.Z_FULL_FLUSH)
+            self.crc = zlib.crc32(self.plain)
+        return self.deflated
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    body: bytes
+    """A page, in pieces to be written one after the other: the first is the same object until something changes."""
+
+    pieces: tuple[bytes, ...]
     version: int  # of the publication that it shows
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 class Exposition:
@@ -52,22 +106,20 @@ class Exposition:
 
     def __init__(self, own: OwnMetrics) -> None:
         self._own = own
-        self._views: dict[_Key, Shown] = {}
-        self._dirty: dict[_Key, Shown | None] = {}
+        self._views: dict[Key, Shown] = {}
         self._held: dict[str, int] = {}  # by store
         self._version = 0
-        # Below: touched by one rendering at a time, in its thread.
-        self._rendering = asyncio.Lock()
-        self._blocks: list[dict[_Key, bytes]] = [{} for _ in FAMILIES]
-        self._joined: list[bytes | None] = [None] * len(FAMILIES)
-        self._parts: dict[Format, _Part] = {}
+        self._sheets: dict[Format, _Sheet] = {}
+        self._renderings = 0
+        self._rendering = asyncio.Lock()  # one at a time, in its thread
         self._under_way: dict[tuple[Format, bool], asyncio.Task[Rendered]] = {}
 
     def publish(self, store: str, changes: Mapping[str, Shown | None]) -> int:
         """New views of integrations (None: it leaves), shown together from now on; returns their version."""
         for integration_id, shown in changes.items():
             key = (store, integration_id)
-            self._dirty[key] = shown
+            for sheet in self._sheets.values():
+                sheet.dirty[key] = shown
             before = self._views.pop(key, None) if shown is None else self._views.get(key)
             if shown is not None:
                 self._views[key] = shown
@@ -93,56 +145,38 @@ class Exposition:
 
     async def _render(self, form: Format, *, gzip: bool) -> Rendered:
         async with self._rendering:
-            dirty, self._dirty, version = self._dirty, {}, self._version
+            sheet = self._sheet(form)
+            dirty, sheet.dirty, version = sheet.dirty, {}, self._version
             try:
-                return await asyncio.to_thread(self._work, dirty, version, form, gzip)
+                return await asyncio.to_thread(self._work, form, sheet, dirty, version, gzip)
             except BaseException:
-                self._dirty = {**dirty, **self._dirty}  # nothing of what was to be shown is forgotten
+                sheet.dirty = {**dirty, **sheet.dirty}  # nothing of what was to be shown is forgotten
                 raise
 
-    # --- in the rendering thread
+    def _sheet(self, form: Format) -> _Sheet:
+        self._renderings += 1
+        sheet = self._sheets.get(form)
+        if sheet is None:
+            sheet = self._sheets[form] = _Sheet(dict(self._views))
+        sheet.asked = self._renderings
+        for other in [each for each, one in self._sheets.items() if self._renderings - one.asked > IDLE_RENDERINGS]:
+            del self._sheets[other]
+        return sheet
 
-    def _work(self, dirty: dict[_Key, Shown | None], version: int, form: Format, gzip: bool) -> Rendered:
-        self._update(dirty)
-        part = self._parts.get(form)
-        if part is None or part.version != version:
-            part = self._parts[form] = _Part(version, self._join(form))
-        own = (own_text if form == "text" else own_openmetrics)(self._own.registry)
+    def _work(
+        self, form: Format, sheet: _Sheet, dirty: Mapping[Key, Shown | None], version: int, gzip: bool
+    ) -> Rendered:
+        """In the rendering thread."""
+        writer = WRITERS[form]
+        sheet.update(writer, dirty, version)
+        own = writer.own(self._own.registry)
         if not gzip:
-            return Rendered(part.plain + own, version)
-        if part.deflated is None:
-            deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-            part.deflated = deflater.compress(part.plain) + deflater.flush(zlib.Z_FULL_FLUSH)
-            part.crc = zlib.crc32(part.plain)
+            return Rendered((sheet.plain, own), version)
+        packed = sheet.deflate()
         deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         last = deflater.compress(own) + deflater.flush()
-        trailer = struct.pack("<II", zlib.crc32(own, part.crc), (len(part.plain) + len(own)) & 0xFFFFFFFF)
-        return Rendered(b"".join((_GZIP_HEADER, part.deflated, last, trailer)), version)
-
-    def _update(self, dirty: dict[_Key, Shown | None]) -> None:
-        for key, shown in dirty.items():
-            for place, family in enumerate(FAMILIES):
-                blocks = self._blocks[place]
-                block = b"" if shown is None else render_block(family, key[0], key[1], shown)
-                if blocks.get(key, b"") == block:
-                    continue
-                self._joined[place] = None
-                if block:
-                    blocks[key] = block
-                else:
-                    blocks.pop(key, None)
-
-    def _join(self, form: Format) -> bytes:
-        pieces = []
-        for place, family in enumerate(FAMILIES):
-            blocks = self._blocks[place]
-            if not blocks:
-                continue
-            joined = self._joined[place]
-            if joined is None:
-                joined = self._joined[place] = b"".join(blocks.values())
-            pieces += [header(family, form), joined]
-        return b"".join(pieces)
+        trailer = struct.pack("<II", zlib.crc32(own, sheet.crc), (len(sheet.plain) + len(own)) & 0xFFFFFFFF)
+        return Rendered((_GZIP_HEADER, packed, last + trailer), version)
 
 
 def _held(shown: Shown | None) -> int:
@@ -152,33 +186,3 @@ def _held(shown: Shown | None) -> int:
     if not tally.announced:
         return HELD_SERIES + len(tally.responses)
     return len(tally.responses.keys() - set(tally.announced_codes))
-
-
-def header(family: Family, form: Format) -> bytes:
-    """HELP and TYPE, as `prometheus_client` writes them: OpenMetrics names a counter without its `_total`."""
-    name = f"{family.name}_total" if family.kind == "counter" and form == "text" else family.name
-    text = family.help.replace("\\", "\\\\").replace("\n", "\\n")
-    if form == "openmetrics":
-        text = text.replace('"', '\\"')
-    return f"# HELP {name} {text}\n# TYPE {name} {family.kind}\n".encode()
-
-
-def escaped(value: str) -> str:
-    """A label's value, for both formats."""
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-
-
-def _number(value: float) -> str:
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-    return text
-
-
-def render_block(family: Family, store: str, integration_id: str, shown: Shown) -> bytes:
-    """The lines of one integration in one family; the labels that all of them have are escaped once."""
-    fixed = {"integration_id": escaped(integration_id), "store": escaped(store)}
-    lines = []
-    for suffix, extra, value in family.samples(shown):
-        labels = {**fixed, **{name: escaped(text) for name, text in extra}}
-        inside = ",".join(f'{name}="{labels[name]}"' for name in sorted(labels))
-        lines.append(f"{family.name}{suffix}{{{inside}}} {_number(value)}\n")
-    return "".join(lines).encode("utf-8", "replace")

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from exporter import logs
 from exporter.config import StoreConfig
+from exporter.exemplars import Exemplars, updated
+from exporter.ledger import Entry
 from exporter.metrics import OwnMetrics, Shown
 from exporter.records import UNKNOWN_INTEGRATION, Attempt, Integration, Page
 from exporter.rows import Batch, Committed, Gap, Marks
@@ -93,6 +95,7 @@ class Intake:
         self.strangers: set[str] = set()  # met in logs, and not known well enough to say whether they are wanted
         self._unlisted: set[str] = set()  # strangers that a later list does not name either
         self.unlogged: dict[str, int] = {}
+        self._exemplars: dict[str, Exemplars] = {}  # by integration
         self.fresh = 0  # attempts counted since the poller last took note
         self._pending: list[Attempt] = []
         self._new_here: set[str] = set()  # ids that this walk met first
@@ -242,9 +245,21 @@ class Intake:
         self.tallies.update(done.tallies)
         for integration_id in batch.drop:
             self.tallies.pop(integration_id, None)
+            self._exemplars.pop(integration_id, None)
+        if batch.counting:
+            self._take_exemplars(done, batch.now_ns)
         self._show_gaps()
         self.show(self.tallies if begins else done.tallies, left=batch.drop)
         return done
+
+    def _take_exemplars(self, done: Committed, now_ns: int) -> None:
+        entries: dict[str, list[Entry]] = {}
+        for entry in done.fresh:
+            entries.setdefault(entry.attempt.integration_id, []).append(entry)
+        for integration_id, news in entries.items():
+            found = updated(self._exemplars.get(integration_id), news, now_ns)
+            if found is not None:
+                self._exemplars[integration_id] = found
 
     def _show_gaps(self) -> None:
         for cause, number in self.marks.gaps.items():
@@ -267,7 +282,10 @@ class Intake:
             return
         changes: dict[str, Shown | None] = {
             integration: Shown(
-                self.tallies[integration], self.integrations.get(integration), self.unlogged.get(integration, 0)
+                self.tallies[integration],
+                self.integrations.get(integration),
+                self.unlogged.get(integration, 0),
+                self._exemplars.get(integration),
             )
             for integration in integration_ids
             if integration in self.tallies and self.wanted(integration)

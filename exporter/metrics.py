@@ -7,8 +7,9 @@ Delivery families are declared here and rendered by `exposition` from tallies; t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Final
 
@@ -17,6 +18,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
 from exporter import __version__, tally
+from exporter.exemplars import Exemplar, Exemplars
+from exporter.native import Native
 from exporter.records import MISSABLE_FIELDS, REASONS, REJECT_REASONS, Integration
 from exporter.tally import Tally
 
@@ -40,17 +43,36 @@ class Shown:
     tally: Tally
     integration: Integration | None
     jobs_unlogged: int = 0
+    exemplars: Exemplars | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A delivery family. `name` is without `_total`; `samples` in the order in which they are written."""
+    """A delivery family. `name` is without `_total`; `samples` in the order in which they are written.
+
+    `exemplars` are found by the labels of their sample; `histogram` is what a histogram's samples are made of.
+    """
 
     name: str
     kind: str  # counter, gauge or histogram
     help: str
     labels: tuple[str, ...]
     samples: Callable[[Shown], Iterable[Sample]]
+    exemplars: Callable[[Shown], Mapping[Labels, Exemplar]] | None = None
+    histogram: Callable[[Shown], tally.Histogram] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether its labels' values come from closed sets."""
+        return "integration_name" not in self.labels
+
+    def born_ns(self, shown: Shown, labels: Labels) -> int:
+        """When a counter or histogram began at 0; 0: it began at a baseline, or is no counter."""
+        if self.kind == "gauge":
+            return 0
+        if self.labels == ("status_code",):
+            return shown.tally.code_born_ns.get(labels[0][1], 0)
+        return shown.tally.born_ns
 
 
 def _counter(value: Callable[[Tally], int]) -> Callable[[Shown], Iterable[Sample]]:
@@ -77,18 +99,45 @@ def _delivered(shown: Shown) -> Iterable[Sample]:
     return [("_total", (("attempt", "first"),), first), ("_total", (("attempt", "retry"),), retry)]
 
 
-def _histogram(value: Callable[[Tally], tally.Histogram]) -> Callable[[Shown], Iterable[Sample]]:
+def _visible(value: Callable[[Tally], tally.Histogram]) -> Callable[[Shown], tally.Histogram]:
+    def histogram(shown: Shown) -> tally.Histogram:
+        held = value(shown.tally)
+        if shown.tally.announced:
+            return held
+        return tally.Histogram.empty(held.bounds, None if held.native is None else Native())
+
+    return histogram
+
+
+def _buckets(histogram: Callable[[Shown], tally.Histogram]) -> Callable[[Shown], Iterable[Sample]]:
     def samples(shown: Shown) -> Iterable[Sample]:
-        histogram = value(shown.tally)
-        counts = histogram.counts if shown.tally.announced else [0] * len(histogram.counts)
-        sum_us = histogram.sum_us if shown.tally.announced else 0
-        bounds = [floatToGoString(bound) for bound in histogram.bounds]  # type: ignore[no-untyped-call]
-        running = list(accumulate(counts))
-        yield from (("_bucket", (("le", le),), n) for le, n in zip([*bounds, "+Inf"], running, strict=True))
+        visible = histogram(shown)
+        running = list(accumulate(visible.counts))
+        yield from (("_bucket", le, n) for le, n in zip(bound_labels(visible.bounds), running, strict=True))
         yield ("_count", (), running[-1])
-        yield ("_sum", (), sum_us / 1_000_000)
+        yield ("_sum", (), visible.sum_us / 1_000_000)
 
     return samples
+
+
+@cache
+def bound_labels(bounds: tuple[float, ...]) -> tuple[Labels, ...]:
+    """`le` of each bucket, +Inf at the end."""
+    texts = [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call]
+    return tuple((("le", text),) for text in (*texts, "+Inf"))
+
+
+def _failed_jobs(shown: Shown) -> Mapping[Labels, Exemplar]:
+    if shown.exemplars is None or not shown.tally.announced:
+        return {}
+    return {(("reason", reason),): exemplar for reason, exemplar in shown.exemplars.failures.items()}
+
+
+def _processed_jobs(shown: Shown) -> Mapping[Labels, Exemplar]:
+    if shown.exemplars is None or not shown.tally.announced:
+        return {}
+    labels = bound_labels(shown.tally.processing.bounds)
+    return {labels[place]: exemplar for place, exemplar in shown.exemplars.processing.items()}
 
 
 def _stamp(value: Callable[[Tally], int | None]) -> Callable[[Shown], Iterable[Sample]]:
@@ -111,26 +160,28 @@ def _enabled(shown: Shown) -> Iterable[Sample]:
     return [] if shown.integration is None else [("", (), int(shown.integration.enabled))]
 
 
+_processing = _visible(lambda t: t.processing)
+_delivery = _visible(lambda t: t.delivery)
 _P: Final = "epcc_integration_"
 FAMILIES: Final = (
     Family(f"{_P}attempts", "counter", "Delivery attempts: log records of EPCC, each counted once.", (),
            _counter(lambda t: t.attempts)),
     Family(f"{_P}attempt_failures", "counter", "Attempts that did not succeed, by what went wrong.", ("reason",),
-           _failures),
+           _failures, exemplars=_failed_jobs),
     Family(f"{_P}responses", "counter",
            "Attempts by the receiver's status code; none: no answer came, other: not a code from 100 to 599.",
            ("status_code",), _responses),
     Family(f"{_P}retries", "counter", "Attempts that were not the first of their job.", (),
            _counter(lambda t: t.retries)),
     Family(f"{_P}processing_seconds", "histogram", "How long an attempt took; EPCC gives up after 10 s.", ("le",),
-           _histogram(lambda t: t.processing)),
+           _buckets(_processing), exemplars=_processed_jobs, histogram=_processing),
     Family(f"{_P}jobs", "counter", "Jobs (an event for an integration) with a counted attempt.", (),
            _counter(lambda t: t.jobs)),
     Family(f"{_P}jobs_delivered", "counter", "Jobs delivered, once each: by their first attempt, or by a retry.",
            ("attempt",), _delivered),
     Family(f"{_P}job_delivery_seconds", "histogram",
            "From a delivered job's first attempt to its first success; 0 for a first try.", ("le",),
-           _histogram(lambda t: t.delivery)),
+           _buckets(_delivery), histogram=_delivery),
     Family(f"{_P}jobs_failing", "gauge",
            "Jobs with failed attempts and no success, the latest attempt within 24 hours.", (),
            lambda shown: [("", (), shown.tally.jobs_failing)]),

@@ -1,8 +1,9 @@
 """A right reading of `Accept` and `Accept-Encoding`: which format and encoding a client wants most, of those we have.
 
 What Prometheus 2.42 sends: `application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;
-q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1`; 3.x adds `escaping=allow-utf-8`. What cannot be understood counts
-as absent: a scrape is answered with text 0.0.4 rather than refused.
+q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1`; 3.x adds `escaping=allow-utf-8`. With native histograms switched on,
+`application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited` comes first. What cannot be
+understood counts as absent: a scrape is answered with text 0.0.4 rather than refused.
 """
 
 from __future__ import annotations
@@ -15,13 +16,28 @@ from exporter.exposition import Format
 CONTENT_TYPES: Final[dict[Format, str]] = {
     "text": "text/plain; version=0.0.4; charset=utf-8",
     "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    "protobuf": "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
 }
-# What each format answers to: its type, and the versions that a client may name, the one that we write first. Of
-# formats that are wanted alike, the first: a wildcard alone asks for the one that everybody reads.
-_ANSWERS: Final[tuple[tuple[Format, str, tuple[str, ...]], ...]] = (
-    ("text", "text/plain", ("0.0.4",)),
-    ("openmetrics", "application/openmetrics-text", ("1.0.0", "0.0.1")),
-)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a format answers to. Of the values of a parameter that a client may name, the first is what we write; one
+    that `needed` names must be named: of `io.prometheus.client.MetricFamily` there are undelimited forms too."""
+
+    form: Format
+    name: str
+    parameters: dict[str, tuple[str, ...]]
+    needed: bool = False
+
+
+# Of formats that are wanted alike, the first: a wildcard alone asks for the one that everybody reads.
+_ANSWERS: Final = (
+    _Answer("text", "text/plain", {"version": ("0.0.4",)}),
+    _Answer("openmetrics", "application/openmetrics-text", {"version": ("1.0.0", "0.0.1")}),
+    _Answer("protobuf", "application/vnd.google.protobuf",
+            {"proto": ("io.prometheus.client.MetricFamily",), "encoding": ("delimited",)}, needed=True),
+)  # fmt: skip
 _HEADER_MAX: Final = 4096  # characters read of a header; Prometheus 3 sends about 500
 
 
@@ -37,24 +53,30 @@ def wanted_format(accept: str) -> Format:
     wishes = list(enumerate(_wishes(accept)))
     best: tuple[float, int, int] | None = None
     chosen: Format = "text"
-    for form, name, versions in _ANSWERS:
+    for answer in _ANSWERS:
         # RFC 9110: what is said of a format by name outweighs what is said of it by a wildcard.
-        fitting = [(_exactness(wish, name, versions), wish.q, -place) for place, wish in wishes]
+        fitting = [(_exactness(wish, answer), wish.q, -place) for place, wish in wishes]
         exactness, q, place = max(fitting, default=(0, 0.0, 0))
         rank = (q, exactness, place)
         if exactness and q and (best is None or rank > best):
-            best, chosen = rank, form
+            best, chosen = rank, answer.form
     return chosen
 
 
-def _exactness(wish: _Wish, name: str, versions: tuple[str, ...]) -> int:
+def _exactness(wish: _Wish, answer: _Answer) -> int:
     """How closely a wish names a format; 0: it names another."""
-    if wish.name == name:
-        version = wish.parameters.get("version")
-        if version is None:
-            return 3
-        return {versions[0]: 5}.get(version, 4 if version in versions else 0)
-    return {"*/*": 1, f"{name.partition('/')[0]}/*": 2}.get(wish.name, 0)
+    if wish.name != answer.name:
+        # Whoever wants protobuf says so: a wildcard stands for something to read.
+        return 0 if answer.needed else {"*/*": 1, f"{answer.name.partition('/')[0]}/*": 2}.get(wish.name, 0)
+    exactness = 3
+    for parameter, values in answer.parameters.items():
+        value = wish.parameters.get(parameter)
+        if value is None and not answer.needed:
+            continue
+        if value not in values:
+            return 0
+        exactness = max(exactness, 5 if value == values[0] else 4)
+    return exactness
 
 
 def wants_gzip(accept_encoding: str) -> bool:

@@ -16,6 +16,7 @@ from exporter.exposition import Exposition
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
 
 SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
+WRITE_BYTES: Final = 256 * 1024  # handed to a connection at once
 SCRAPER_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 INTEGRATIONS_SHOWN_MAX: Final = 1_000  # on the plain page, per store; the rest is named as a number
 _SAFE_HEADERS: Final = {
@@ -99,12 +100,14 @@ class Server:
         form = wanted_format(", ".join(request.headers.getall("Accept", [])))
         gzip = wants_gzip(", ".join(request.headers.getall("Accept-Encoding", [])))
         page = await self._exposition.rendered(form, gzip=gzip)
-        response = web.Response(body=page.body, headers={"Content-Type": CONTENT_TYPES[form],
-                                                         "Vary": "Accept, Accept-Encoding"})  # fmt: skip
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPES[form], "Vary": "Accept, Accept-Encoding"})
+        response.content_length = sum(map(len, page.pieces))
         if gzip:
             response.headers["Content-Encoding"] = "gzip"
         try:
             await response.prepare(request)
+            if request.method == "GET":
+                await _write(response, page.pieces)
             await response.write_eof()
         except ConnectionError:
             # The reader has gone, as readers do: no fault of ours, and nothing that it has read.
@@ -141,6 +144,14 @@ class Server:
             f"{stores}</html>"
         )
         return web.Response(text=page, content_type="text/html", headers=_SAFE_HEADERS)
+
+
+async def _write(response: web.StreamResponse, pieces: Sequence[bytes]) -> None:
+    """Slice by slice, each when the one before has gone: a large page is neither copied nor written at one go."""
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), WRITE_BYTES):
+            await response.write(view[start : start + WRITE_BYTES])
 
 
 def _plain(text: str, status: int = 200) -> web.Response:

@@ -110,7 +110,7 @@ class Store:
                 self._held[name] = _Held(ref, marks, {})
             by_ref = {held.ref: held for held in self._held.values()}
             for ref, integration, body, crc in connection.execute("SELECT store, integration, body, crc FROM tally"):
-                by_ref[ref].tallies[integration] = decode(body, crc, Tally)
+                by_ref[ref].tallies[integration] = decode(body, crc, Tally).renewed()
             for held in self._held.values():
                 check_sums(connection, held.ref, held.marks, held.tallies)
         except BaseException as error:
@@ -320,6 +320,7 @@ def _announce(book: Book, batch: Batch, held: _Held) -> None:
         for integration_id in sorted({*held.tallies, *book.changed}):
             tally = book.tally(integration_id)
             tally.announced, tally.announced_codes = True, sorted(tally.responses)
+            tally.born_ns, tally.code_born_ns = 0, {}
     for integration_id, code in batch.announce:
         if integration_id not in held.tallies:
             continue  # left meanwhile

@@ -1,16 +1,18 @@
 """What is held of one integration: the numbers that `/metrics` shows, as integers.
 
 A tally is stored as JSON in one row and published by reference, so it is replaced, never changed, once it was handed
-on: `ledger` works on copies. Changing a bucket's bound here starts that histogram anew (`Tally.migrated`).
+on: `ledger` works on copies. Changing a bucket's bound here starts that histogram anew (`Tally.renewed`).
 """
 
 from __future__ import annotations
 
-import copy
+from bisect import bisect_left
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
+from exporter.native import Native
 from exporter.records import REASONS
 
 # Seconds. 10 s is EPCC's time-out for webhooks, so the bucket above it holds what should not exist.
@@ -24,10 +26,11 @@ class Histogram(msgspec.Struct):
     bounds: tuple[float, ...]  # seconds, ascending, without +Inf
     counts: list[int]  # one more than bounds; NOT cumulative
     sum_us: int = 0  # microseconds
+    native: Native | None = None  # of the same values; None: kept in classic buckets alone
 
     @classmethod
-    def empty(cls, bounds: tuple[float, ...]) -> Histogram:
-        return cls(bounds, [0] * (len(bounds) + 1))
+    def empty(cls, bounds: tuple[float, ...], native: Native | None = None) -> Histogram:
+        return cls(bounds, [0] * (len(bounds) + 1), 0, native)
 
     @property
     def count(self) -> int:
@@ -35,9 +38,22 @@ class Histogram(msgspec.Struct):
 
     def observe(self, microseconds: int) -> None:
         seconds = microseconds / 1_000_000
-        place = next((i for i, bound in enumerate(self.bounds) if seconds <= bound), len(self.bounds))
-        self.counts[place] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum_us += microseconds
+        if self.native is not None:
+            self.native.observe(seconds)
+
+    def copied(self) -> Histogram:
+        native = None if self.native is None else self.native.copied()
+        return Histogram(self.bounds, self.counts.copy(), self.sum_us, native)
+
+
+def _processing() -> Histogram:
+    return Histogram.empty(PROCESSING_BOUNDS, Native())
+
+
+def _delivery() -> Histogram:
+    return Histogram.empty(DELIVERY_BOUNDS)
 
 
 class Tally(msgspec.Struct):
@@ -47,23 +63,41 @@ class Tally(msgspec.Struct):
     failures: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(REASONS, 0))  # every reason, always
     responses: dict[str, int] = msgspec.field(default_factory=dict)  # by status_code; a code seen only before: 0
     retries: int = 0
-    processing: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(PROCESSING_BOUNDS))
+    processing: Histogram = msgspec.field(default_factory=_processing)
     jobs: int = 0
     delivered_first: int = 0
     delivered_retry: int = 0
-    delivery: Histogram = msgspec.field(default_factory=lambda: Histogram.empty(DELIVERY_BOUNDS))
+    delivery: Histogram = msgspec.field(default_factory=_delivery)
     consecutive_failures: int = 0
     jobs_failing: int = 0
     last_attempt_ns: int | None = None
     last_success_ns: int | None = None
     last_failure_ns: int | None = None
-    born_ns: int = 0  # host's clock at the row's birth; code_born_ns likewise for a status code's series
+    born_ns: int = 0  # when its counters began at 0, by the server's clock; 0: not at 0, but at a baseline
     announced: bool = False  # False: its counters are newborn, and are shown as 0 whatever they hold
     announced_codes: list[str] = msgspec.field(default_factory=list)  # sorted; other codes' series are shown as 0
-    code_born_ns: dict[str, int] = msgspec.field(default_factory=dict)
+    code_born_ns: dict[str, int] = msgspec.field(default_factory=dict)  # likewise, of a status code's series
 
     def copied(self) -> Tally:
-        return copy.deepcopy(self)
+        return replace(
+            self,
+            failures=self.failures.copy(),
+            responses=self.responses.copy(),
+            processing=self.processing.copied(),
+            delivery=self.delivery.copied(),
+            announced_codes=self.announced_codes.copy(),
+            code_born_ns=self.code_born_ns.copy(),
+        )
+
+    def renewed(self) -> Tally:
+        """With histograms as this version keeps them: one that was written otherwise begins at 0, a reset to whoever
+        reads it."""
+        was = self.processing.native
+        if self.processing.bounds != PROCESSING_BOUNDS or was is None or was.count != self.processing.count:
+            self.processing = _processing()
+        if self.delivery.bounds != DELIVERY_BOUNDS:
+            self.delivery = _delivery()
+        return self
 
     @property
     def failed(self) -> int:

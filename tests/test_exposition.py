@@ -7,6 +7,7 @@ import gzip
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,9 +18,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Exemplar, Timestamp
 
-from exporter.exposition import Exposition, Format
-from exporter.metrics import FAMILIES, HELD_SERIES, OwnMetrics, Shown
+from exporter.exemplars import Exemplar as JobExemplar
+from exporter.exemplars import Exemplars
+from exporter.exposition import FORMATS, IDLE_RENDERINGS, Exposition, Format
+from exporter.lines import Lines
+from exporter.metrics import FAMILIES, HELD_SERIES, Family, OwnMetrics, Shown
 from exporter.records import Integration
 from exporter.tally import Tally
 
@@ -77,13 +82,34 @@ class AsTheLibraryWould:
                 else:
                     for _, extra, value in samples:
                         made.add_metric(["acme", integration, *dict(extra).values()], value)
+                self._give_exemplars(made, family, integration, view)
             if made.samples:
                 yield made
+
+    def _give_exemplars(self, made: Metric, family: Family, integration: str, view: Shown) -> None:
+        for labels, exemplar in (family.exemplars(view) if family.exemplars is not None else {}).items():
+            (place,) = [
+                at for at, each in enumerate(made.samples)
+                if {**dict(labels), "integration_id": integration}.items() <= each.labels.items()
+            ]  # fmt: skip
+            at = Timestamp(*divmod(exemplar.at_ns, 1_000_000_000))
+            made.samples[place] = made.samples[place]._replace(
+                exemplar=Exemplar({"job_id": exemplar.job_id}, exemplar.value, at)
+            )
 
 
 @pytest.mark.parametrize("form", ["text", "openmetrics"])
 def test_the_page_is_to_the_byte_what_the_library_would_write(form: Format) -> None:
-    views = {"int-1": shown(), AWKWARD: shown(attempts=2**53, announced_codes=[])}
+    exemplars = Exemplars(
+        {"http_5xx": JobExemplar(AWKWARD, 1.0, 1_700_000_000_000_000_001)},
+        {0: JobExemplar("quick", 0.01, 1_700_000_000_123_456_789), 9: JobExemplar("slow", 45.0, 1)},
+    )
+    views = {
+        "int-1": shown(),
+        AWKWARD: shown(attempts=2**53, announced_codes=[]),
+        "int-3": replace(shown(), exemplars=exemplars),
+        "newborn": replace(shown(announced=False), exemplars=exemplars),
+    }
     registry = CollectorRegistry()
     registry.register(AsTheLibraryWould(views))
     expected = (exposition if form == "text" else openmetrics).generate_latest(registry).decode()
@@ -166,16 +192,44 @@ def test_gzip_is_one_member_that_decodes_to_the_plain_page() -> None:
     assert text.split(OWN_PART.encode())[0] == plain.split(OWN_PART.encode())[0]
 
 
+def test_between_changes_the_same_bytes_are_served() -> None:
+    async def scrape() -> None:
+        exposed = Exposition(OwnMetrics())
+        exposed.publish("acme", {"int-1": shown()})
+        for form in FORMATS:
+            for packed, place in ((False, 0), (True, 1)):
+                first = (await exposed.rendered(form, gzip=packed)).pieces[place]
+                assert (await exposed.rendered(form, gzip=packed)).pieces[place] is first
+
+    asyncio.run(scrape())
+
+
+def test_a_format_that_nobody_asks_for_any_more_is_forgotten_and_comes_back_whole() -> None:
+    async def scrape() -> None:
+        exposed = Exposition(OwnMetrics())
+        exposed.publish("acme", {"int-1": shown(attempts=1)})
+        await exposed.rendered("openmetrics", gzip=False)
+        for _ in range(IDLE_RENDERINGS + 1):
+            await exposed.rendered("text", gzip=False)
+        assert set(exposed._sheets) == {"text"}
+        exposed.publish("acme", {"int-2": shown(attempts=2)})
+        assert attempts((await exposed.rendered("openmetrics", gzip=False)).body[: -len("# EOF\n")]) == {
+            "int-1": 1,
+            "int-2": 2,
+        }
+
+    asyncio.run(scrape())
+
+
 def test_only_what_changed_is_rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[str] = []
-    real = __import__("exporter.exposition", fromlist=["render_block"]).render_block
+    real = Lines.block
 
-    def noting(family: Any, store: str, integration_id: str, view: Shown) -> bytes:
-        rendered.append(integration_id)
-        block: bytes = real(family, store, integration_id, view)
-        return block
+    def noting(lines: Lines, family: Any, labels: tuple[str, str], view: Shown) -> bytes:
+        rendered.append(labels[1])
+        return real(lines, family, labels, view)
 
-    monkeypatch.setattr("exporter.exposition.render_block", noting)
+    monkeypatch.setattr(Lines, "block", noting)
 
     async def scrape() -> None:
         exposed = Exposition(OwnMetrics())
@@ -214,15 +268,14 @@ def attempts(text: bytes) -> dict[str, float]:
 
 async def test_what_is_published_during_a_rendering_is_shown_whole_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on = threading.Event(), threading.Event()
-    real = __import__("exporter.exposition", fromlist=["render_block"]).render_block
+    real = Lines.block
 
-    def slow(family: Any, store: str, integration_id: str, view: Shown) -> bytes:
+    def slow(lines: Lines, family: Any, labels: tuple[str, str], view: Shown) -> bytes:
         began.set()
         assert go_on.wait(30)
-        block: bytes = real(family, store, integration_id, view)
-        return block
+        return real(lines, family, labels, view)
 
-    monkeypatch.setattr("exporter.exposition.render_block", slow)
+    monkeypatch.setattr(Lines, "block", slow)
     exposed = Exposition(OwnMetrics())
     old = exposed.publish("acme", {name: shown(attempts=1) for name in ("int-1", "int-2")})
     first = asyncio.create_task(exposed.rendered("text", gzip=False))
@@ -244,7 +297,7 @@ async def test_a_rendering_that_failed_forgets_nothing_of_what_was_to_be_shown(m
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("exporter.exposition.render_block", broken)
+        patch.setattr(Lines, "block", broken)
         exposed.publish("acme", {"int-1": shown(attempts=2)})
         with pytest.raises(MemoryError):
             await exposed.rendered("text", gzip=False)

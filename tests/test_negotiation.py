@@ -15,8 +15,13 @@ PROMETHEUS_3_5 = (
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
+DELIMITED = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+NATIVE_2_42 = (
+    f"{DELIMITED},application/openmetrics-text;version=1.0.0;q=0.8,"
+    "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
 PROTOBUF_FIRST = (
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
+    f"{DELIMITED};escaping=allow-utf-8;q=0.6,"
     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
 
@@ -26,7 +31,17 @@ PROTOBUF_FIRST = (
     [
         (PROMETHEUS_2_42, "openmetrics"),
         (PROMETHEUS_3_5, "openmetrics"),
-        (PROTOBUF_FIRST, "openmetrics"),
+        (PROTOBUF_FIRST, "protobuf"),
+        (NATIVE_2_42, "protobuf"),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", "text"),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily", "text"),
+        ("application/vnd.google.protobuf;encoding=delimited", "text"),
+        ("application/vnd.google.protobuf", "text"),
+        ("application/vnd.google.protobuf;proto=of.another.Message;encoding=delimited", "text"),
+        (f"{DELIMITED};q=0.3,application/openmetrics-text;q=0.4", "openmetrics"),
+        (f"{DELIMITED};q=0,*/*", "text"),
+        (f"{DELIMITED};q=0.4,*/*;q=0.5", "text"),
+        ("application/*;q=0.5,text/plain;q=0.1", "openmetrics"),
         ("text/plain;version=0.0.4;q=1,*/*;q=0.1", "text"),  # vmagent
         ("*/*", "text"),  # curl
         ("", "text"),

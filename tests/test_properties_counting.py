@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 from bisect import bisect_left
 from collections import Counter
@@ -71,6 +72,7 @@ def _observed(every: list[Seen]) -> dict[str, Any]:
             began_ns = min(each.created_ns for each in tries)
             waited_us.append((min(each.created_ns for each in successes) - began_ns) // 1000)
         failing += not successes and any(each.succeeded is False for each in tries)
+    processed_us = [each.processing_us for each in every if each.processing_us is not None]
     last_success = max((each.created_ns for each in every if each.succeeded), default=None)
     failures = [each for each in every if each.succeeded is False]
     reasons = Counter(each.reason for each in failures)
@@ -79,11 +81,11 @@ def _observed(every: list[Seen]) -> dict[str, Any]:
         "failures": {reason: reasons[reason] for reason in REASONS},
         "responses": dict(Counter(each.code for each in every)),
         "retries": sum(each.number > 1 for each in every),
-        "processing": _histogram(PROCESSING_BOUNDS, [e.processing_us for e in every if e.processing_us is not None]),
+        "processing": {**_histogram(PROCESSING_BOUNDS, processed_us), "native": _native(processed_us)},
         "jobs": len(jobs),
         "delivered_first": first,
         "delivered_retry": retry,
-        "delivery": _histogram(DELIVERY_BOUNDS, waited_us),
+        "delivery": {**_histogram(DELIVERY_BOUNDS, waited_us), "native": None},
         "consecutive_failures": sum(last_success is None or each.created_ns > last_success for each in failures),
         "jobs_failing": failing,
         "last_attempt_ns": max(each.created_ns for each in every),
@@ -97,6 +99,12 @@ def _histogram(bounds: Sequence[float], microseconds: Sequence[int]) -> dict[str
     for each in microseconds:
         counts[bisect_left([round(bound * 1_000_000) for bound in bounds], each)] += 1
     return {"bounds": tuple(bounds), "counts": counts, "sum_us": sum(microseconds)}
+
+
+def _native(microseconds: Sequence[int]) -> dict[str, Any]:
+    """Eight buckets for each doubling; no test here has so many values that there are too many of them."""
+    places = Counter(math.ceil(8 * math.log2(each / 1_000_000)) for each in microseconds if each)
+    return {"schema": 3, "zero": microseconds.count(0), "buckets": dict(places)}
 
 
 def held(tallies: dict[str, Tally]) -> dict[str, dict[str, Any]]:

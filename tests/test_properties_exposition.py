@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition import FORMATS, Exposition, Format
+from exporter.exposition import Exposition, Format
 from exporter.metrics import FAMILIES, OwnMetrics, Shown
 from exporter.records import REASONS, Integration
 from exporter.tally import DELIVERY_BOUNDS, PROCESSING_BOUNDS, Histogram, Tally
@@ -20,6 +20,7 @@ from exporter.tally import DELIVERY_BOUNDS, PROCESSING_BOUNDS, Histogram, Tally
 EXAMPLES = settings().max_examples  # of the profile that conftest loads
 OWN = OwnMetrics()
 P = "epcc_integration_"
+FORMATS: tuple[Format, ...] = ("text", "openmetrics")
 
 Key = tuple[str, str]  # store, integration
 Labels = frozenset[tuple[str, str]]

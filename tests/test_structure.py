@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
-CORE = {"records", "tally", "questions", "stitching", "walk", "ledger", "metrics"}
+CORE = {"records", "native", "tally", "questions", "stitching", "walk", "ledger", "exemplars", "metrics"}
 # Pure too, on top of the core, which does not know them: what the probe asks, and what its answers show.
 PROBE = {"shape", "observed", "edge", "verdicts", "probe", "findings", "contents", "advice", "report"}
 # Pure too, but not of the core: what they do is told to them.
@@ -43,7 +43,7 @@ USERS = {
     "aiohttp": {"api", "app", "server", "simulator", "prober"},  # the last hands on a session that app has made
     "sqlite3": {"store", "rows", "statefile", "reconcile", "__main__"},  # the last knows its errors alone
     "yaml": {"config", "configfile"},
-    "prometheus_client": {"metrics", "exposition"},
+    "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
     "random": {"clock", *(SIMULATED & PURE)},
     "time": {"clock"},
     "uuid": set(),

@@ -9,7 +9,7 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from exporter.exposition import Exposition
+from exporter.exposition import WRITERS, Exposition
 from exporter.manners import Manners, shown_ns
 from exporter.shop import Log
 
@@ -36,9 +36,10 @@ def read(page: str) -> Samples:
 
 def shown(exposition: Exposition) -> Samples:
     """What a scrape would read now, at once."""
-    exposition._update(exposition._dirty)
-    exposition._dirty = {}
-    return read(exposition._join("text").decode())
+    sheet = exposition._sheet("text")
+    dirty, sheet.dirty = sheet.dirty, {}
+    sheet.update(WRITERS["text"], dirty, exposition._version)
+    return read(sheet.plain.decode())
 
 
 def expected(counted: Iterable[Log], manners: Manners, *, gauges: bool) -> Samples:
