@@ -16,6 +16,7 @@ from exporter.tally import PROCESSING_BOUNDS
 
 LABEL: Final = "job_id"
 CHARACTERS_MAX: Final = 128  # of an exemplar's label names and values together, by OpenMetrics 1.0
+JOB_ID_MAX: Final = CHARACTERS_MAX - len(LABEL)
 AHEAD_NS: Final = 60 * 1_000_000_000  # how far a date may be ahead of the walk that brought it, which took its time
 
 
@@ -41,18 +42,18 @@ def updated(known: Exemplars | None, entries: Iterable[Entry], now_ns: int) -> E
     """
     failures = {} if known is None else dict(known.failures)
     processing = {} if known is None else dict(known.processing)
-    for entry in entries:
-        attempt = entry.attempt
+    latest_ns = now_ns + AHEAD_NS
+    for attempt, at_ns in entries:
         job_id = attempt.job_id
-        if job_id is None or len(LABEL) + len(job_id) > CHARACTERS_MAX or entry.at_ns > now_ns + AHEAD_NS:
+        if job_id is None or at_ns > latest_ns or len(job_id) > JOB_ID_MAX:
             continue
-        if attempt.reason is not None and _newer(failures.get(attempt.reason), entry.at_ns):
-            failures[attempt.reason] = Exemplar(job_id, 1.0, entry.at_ns)
+        if attempt.reason is not None and _newer(failures.get(attempt.reason), at_ns):
+            failures[attempt.reason] = Exemplar(job_id, 1.0, at_ns)
         if attempt.processing_us is not None:
             seconds = attempt.processing_us / 1_000_000
             place = bisect_left(PROCESSING_BOUNDS, seconds)
-            if _newer(processing.get(place), entry.at_ns):
-                processing[place] = Exemplar(job_id, seconds, entry.at_ns)
+            if _newer(processing.get(place), at_ns):
+                processing[place] = Exemplar(job_id, seconds, at_ns)
     return Exemplars(failures, processing) if failures or processing else None
 
 

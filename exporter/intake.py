@@ -23,7 +23,7 @@ from exporter.store import StorageError, Store
 from exporter.tally import Tally
 
 BATCH_ATTEMPTS: Final = (
-    2_000  # per transaction: large enough that fsync is cheap, small enough to hold the disk shortly
+    5_000  # per transaction: large enough that fsync is cheap, small enough to hold the disk shortly
 )
 REMEMBERED_MAX: Final = 10_000  # rejected records and late ids told apart; beyond it the oldest may be reported again
 LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from exporter.records import Attempt
 from exporter.tally import Tally
@@ -21,8 +23,7 @@ JOB_FAILING_NS: Final = 24 * 3600 * SECOND  # a job without success counts as fa
 JobKey = tuple[str, str]  # integration id, job id
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct, gc=False):
     """One job, remembered from its first attempt until no log of it can come any more (`expired`)."""
 
     first_ns: int  # earliest attempt seen
@@ -32,10 +33,10 @@ class Job:
     counted: bool = False  # in jobs_total: False while all its attempts belong to a baseline that is not counted
     failing: bool = False  # in jobs_failing
     pending: bool = False  # delivered and counted, its delivery time not observed yet
+    ref: int | None = None  # its row's; None: it has none yet
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An attempt that the primary key called new, with the time that it stands under (`created_at`, or first seen)."""
 
     attempt: Attempt
@@ -51,7 +52,7 @@ class Book:
     now_ns: int
     failures_after: Callable[[str, int], int]  # failed attempts of an integration later than a time, new ones included
     changed: set[str] = field(default_factory=set)
-    changed_jobs: set[JobKey] = field(default_factory=set)
+    changed_jobs: dict[JobKey, None] = field(default_factory=dict)  # in the order of their first change
 
     def tally(self, integration_id: str) -> Tally:
         self.changed.add(integration_id)
@@ -63,38 +64,38 @@ class Book:
 
 def count(book: Book, entries: Iterable[Entry], *, counting: bool) -> None:
     """Enter new attempts. `counting` False: a baseline that is remembered (gauges, jobs, codes at 0), not counted."""
-    ordered = sorted(entries, key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id))
-    last_success_before: dict[str, int | None] = {}
-    later_failures: dict[str, list[int]] = {}
-    for entry in ordered:
-        attempt = entry.attempt
-        tally = book.tally(attempt.integration_id)
-        last_success_before.setdefault(attempt.integration_id, tally.last_success_ns)
-        _prime(book, tally, attempt, entry.at_ns)
-        if attempt.succeeded is False:
-            later_failures.setdefault(attempt.integration_id, []).append(entry.at_ns)
-        if counting:
-            _count_attempt(tally, attempt)
-        if attempt.job_id is not None:
-            _enter_job(book, tally, attempt, entry.at_ns, counting=counting)
-    for integration_id, before in last_success_before.items():
+    by_integration: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id)):
+        by_integration.setdefault(entry.attempt.integration_id, []).append(entry)
+    for integration_id, own in by_integration.items():
         tally = book.tally(integration_id)
+        success_before = tally.last_success_ns
+        failures = []
+        for attempt, at_ns in own:
+            _prime(book, tally, attempt, at_ns)
+            if attempt.succeeded is False:
+                failures.append(at_ns)
+            if counting:
+                _count_attempt(tally, attempt)
+            if attempt.job_id is not None:
+                _enter_job(book, tally, attempt, at_ns, counting=counting)
         success = tally.last_success_ns
-        if success is not None and success != before:
+        if success is not None and success != success_before:
             # The streak is a question of `created_at`, not of arrival: a late success may stand before known failures.
             tally.consecutive_failures = book.failures_after(integration_id, success)
         else:
-            failures = later_failures.get(integration_id, ())
             tally.consecutive_failures += sum(1 for at_ns in failures if success is None or at_ns > success)
 
 
 def _prime(book: Book, tally: Tally, attempt: Attempt, at_ns: int) -> None:
     """Gauges, and the series that this attempt belongs to."""
-    tally.last_attempt_ns = _latest(tally.last_attempt_ns, at_ns)
+    if tally.last_attempt_ns is None or at_ns > tally.last_attempt_ns:
+        tally.last_attempt_ns = at_ns
     if attempt.succeeded is True:
-        tally.last_success_ns = _latest(tally.last_success_ns, at_ns)
-    elif attempt.succeeded is False:
-        tally.last_failure_ns = _latest(tally.last_failure_ns, at_ns)
+        if tally.last_success_ns is None or at_ns > tally.last_success_ns:
+            tally.last_success_ns = at_ns
+    elif attempt.succeeded is False and (tally.last_failure_ns is None or at_ns > tally.last_failure_ns):
+        tally.last_failure_ns = at_ns
     code = attempt.status_code
     if code not in tally.responses:
         tally.responses[code] = 0
@@ -115,11 +116,11 @@ def _count_attempt(tally: Tally, attempt: Attempt) -> None:
 def _enter_job(book: Book, tally: Tally, attempt: Attempt, at_ns: int, *, counting: bool) -> None:
     assert attempt.job_id is not None  # noqa: S101  # the caller's check, for the types
     key = (attempt.integration_id, attempt.job_id)
-    book.changed_jobs.add(key)
+    book.changed_jobs[key] = None
     job = book.jobs.get(key)
     known_before = job is not None and job.first_ns < at_ns
     if job is None:
-        job = book.jobs[key] = Job(first_ns=at_ns, last_ns=at_ns)
+        job = book.jobs[key] = Job(at_ns, at_ns)
     job.first_ns = min(job.first_ns, at_ns)
     job.last_ns = max(job.last_ns, at_ns)
     job.first_known = job.first_known or attempt.number == 1
@@ -129,18 +130,23 @@ def _enter_job(book: Book, tally: Tally, attempt: Attempt, at_ns: int, *, counti
     if attempt.succeeded is True:
         if job.delivered_ns is None and counting:
             first = attempt.number == 1 or (attempt.number is None and not known_before)
-            job.pending = not first
-            if first:
-                tally.delivered_first += 1
-                tally.delivery.observe(0)
-            else:
-                tally.delivered_retry += 1
-        job.delivered_ns = at_ns if job.delivered_ns is None else min(job.delivered_ns, at_ns)
+            _count_delivery(tally, job, first=first)
+        if job.delivered_ns is None or at_ns < job.delivered_ns:
+            job.delivered_ns = at_ns
     failing = job.delivered_ns is None and (job.failing or attempt.succeeded is False)
     tally.jobs_failing += failing - job.failing
     job.failing = failing
     if job.pending and job.first_known:
         _observe_delivery(tally, job)
+
+
+def _count_delivery(tally: Tally, job: Job, *, first: bool) -> None:
+    job.pending = not first
+    if first:
+        tally.delivered_first += 1
+        tally.delivery.observe(0)
+    else:
+        tally.delivered_retry += 1
 
 
 def _observe_delivery(tally: Tally, job: Job) -> None:
@@ -157,7 +163,7 @@ def settle(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     for key, job in jobs.items():
         tally = book.tally(key[0])
         book.jobs[key] = job
-        book.changed_jobs.add(key)
+        book.changed_jobs[key] = None
         if job.delivered_ns is not None and job.first_ns < job.delivered_ns:
             _observe_delivery(tally, job)
         job.pending = False
@@ -167,11 +173,7 @@ def cease_failing(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     """Jobs whose last attempt is JOB_FAILING_NS ago: EPCC has given up on them, and so does the gauge."""
     for key, job in jobs.items():
         book.jobs[key] = job
-        book.changed_jobs.add(key)
+        book.changed_jobs[key] = None
         if job.failing:
             job.failing = False
             book.tally(key[0]).jobs_failing -= 1
-
-
-def _latest(known: int | None, at_ns: int) -> int:
-    return at_ns if known is None else max(known, at_ns)

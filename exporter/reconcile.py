@@ -117,8 +117,8 @@ def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns:
     execute("INSERT OR IGNORE INTO listed SELECT ?, ?, job, ?, 0, ? FROM named", (*key, now_ns, state))
     execute(
         "UPDATE listed SET state = ? WHERE store = ? AND integration = ? AND state IN (?, ?) AND EXISTS"
-        " (SELECT 1 FROM job WHERE job.store = listed.store AND job.integration = listed.integration"
-        " AND job.job = listed.job)",
+        " (SELECT 1 FROM job INDEXED BY job_by_hash WHERE job.hash = job_hash(listed.integration, listed.job)"
+        " AND job.store = listed.store AND job.integration = listed.integration AND job.job = listed.job)",
         (_LOGGED, *key, _NEW, _UNLOGGED),
     )
     due = execute(

@@ -7,26 +7,22 @@ client, `created_at` and `processing_time` are in no OpenAPI file): what cannot 
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-_T = TypeVar("_T")
+from exporter import values
 
 REASONS: Final = ("http_3xx", "http_4xx", "http_5xx", "timeout", "connection", "dns", "tls", "other")
 REJECT_REASONS: Final = ("no_id", "invalid", "too_long")
 MISSABLE_FIELDS: Final = (
     "created_at", "succeeded", "attempt", "processing_time", "status_code", "integration", "job",
 )  # fmt: skip
-ID_BYTES_MAX: Final = 200  # a UUID has 36; a label longer than this is an attack or a mistake
-PROCESSING_SECONDS_MAX: Final = 3600.0  # EPCC's time-out is 10 s (30 s in older prose); an hour is not a duration
-ATTEMPT_MAX: Final = 1_000_000
 UNKNOWN_INTEGRATION: Final = "unknown"
 
 
@@ -34,8 +30,7 @@ class InvalidResponseError(ValueError):
     """The answer is not JSON, or JSON of another shape than a list or a token. Never holds the answer itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One try at delivering one job: what EPCC calls a log."""
 
     id: str
@@ -90,17 +85,26 @@ def read_page(body: bytes, integration_id: str | None = None) -> Page:
 
     Raises InvalidResponseError where the page itself cannot be read; a bad record in a good page is `rejected`.
     """
+    with contextlib.suppress(msgspec.DecodeError, _UnusableIdError, RecursionError, UnicodeDecodeError):
+        envelope = _PAGES.decode(body)
+        attempts = tuple([_attempt(record, integration_id) for record in envelope.data])
+        return Page(attempts, (), tuple([each.id for each in attempts]), _total(envelope.results))
+    return _read_oddities(body, integration_id)
+
+
+def _read_oddities(body: bytes, integration_id: str | None) -> Page:
+    """A page that is not of the shape that EPCC's pages have: record by record, whatever each of them is."""
     envelope = _envelope(body)
     attempts, rejected, keys = [], [], []
     for record in _data(envelope):
-        read = _attempt(record, integration_id)
+        read = _judged(record, integration_id)
         if isinstance(read, Attempt):
             attempts.append(read)
             keys.append(read.id)
         else:
             rejected.append(read)
             keys.append(f"!{read.key}")
-    return Page(tuple(attempts), tuple(rejected), tuple(keys), _total(envelope))
+    return Page(tuple(attempts), tuple(rejected), tuple(keys), _total(envelope.get("results")))
 
 
 def read_integrations(body: bytes) -> tuple[list[Integration], int]:
@@ -108,14 +112,14 @@ def read_integrations(body: bytes) -> tuple[list[Integration], int]:
     records = _data(_envelope(body))
     found = []
     for record in records:
-        if not isinstance(record, dict) or _checked_id(record.get("id")) is None:
+        if not isinstance(record, dict) or values.identifier(record.get("id")) is None:
             continue
-        enabled = _flag(record.get("enabled"))
+        enabled = values.flag(record.get("enabled"))
         found.append(
             Integration(
                 id=record["id"],
-                name=_text(record.get("name")),
-                integration_type=_text(record.get("integration_type")),
+                name=values.text(record.get("name")),
+                integration_type=values.text(record.get("integration_type")),
                 enabled=True if enabled is None else enabled,
             )
         )
@@ -125,7 +129,7 @@ def read_integrations(body: bytes) -> tuple[list[Integration], int]:
 def read_jobs(body: bytes) -> tuple[list[str], int]:
     """The job ids on one page, and how many records it held, readable or not."""
     records = _data(_envelope(body))
-    ids = (_checked_id(record.get("id")) for record in records if isinstance(record, dict))
+    ids = (values.identifier(record.get("id")) for record in records if isinstance(record, dict))
     return [job_id for job_id in ids if job_id is not None], len(records)
 
 
@@ -134,7 +138,7 @@ def read_token(body: bytes) -> Token:
     token = fields.get("access_token")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
         raise InvalidResponseError("the token's answer has no usable access_token")
-    expires_in = _number(fields.get("expires_in"))
+    expires_in = values.number(fields.get("expires_in"))
     return Token(token, expires_in if expires_in is not None and expires_in > 0 else None)
 
 
@@ -156,14 +160,102 @@ def _data(envelope: dict[str, Any]) -> list[Any]:
     return data
 
 
-def _total(envelope: Mapping[str, Any]) -> int | None:
+def _total(results: Any) -> int | None:
     # `meta.total` counts pages, `results.total` records: only the second is a total.
-    results = envelope.get("results")
-    total = _number(results.get("total")) if isinstance(results, dict) else None
+    total = values.number(results.get("total")) if isinstance(results, dict) else None
     return int(total) if total is not None and 0 <= total < 2**53 else None
 
 
-def _attempt(record: Any, integration_id: str | None) -> Attempt | Rejected:
+# --- a record as EPCC writes it: what is not named here is passed over without being taken out of the JSON
+
+
+class _Id(msgspec.Struct, gc=False):
+    id: Any = None
+
+
+class _Related(msgspec.Struct, gc=False):
+    data: _Id | None = None
+
+
+class _Relationships(msgspec.Struct, gc=False):
+    integration: _Related | None = None
+    job: _Related | None = None
+
+
+class _Timestamps(msgspec.Struct, gc=False):
+    created_at: Any = None
+
+
+class _Meta(msgspec.Struct, gc=False):
+    timestamps: _Timestamps | None = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    id: Any = None
+    succeeded: Any = None
+    attempt: Any = None
+    processing_time: Any = None
+    status_code: Any = None
+    error_detail: Any = None
+    relationships: _Relationships | None = None
+    meta: _Meta | None = None
+
+
+class _Envelope(msgspec.Struct):
+    data: list[_Record]
+    results: Any = None
+
+
+_PAGES: Final = msgspec.json.Decoder(_Envelope)
+
+
+class _UnusableIdError(Exception):
+    """A record without an id that can be remembered."""
+
+
+def _attempt(record: _Record, integration_id: str | None) -> Attempt:
+    """Raises _UnusableIdError."""
+    log_id = values.identifier(record.id)
+    if log_id is None:
+        raise _UnusableIdError
+    created_ns = integration = job_id = None
+    if record.meta is not None and record.meta.timestamps is not None:
+        created_ns = values.read_time(record.meta.timestamps.created_at)
+    related = record.relationships
+    if related is not None:
+        if related.integration is not None and related.integration.data is not None:
+            integration = values.identifier(related.integration.data.id)
+        if related.job is not None and related.job.data is not None:
+            job_id = values.identifier(related.job.data.id)
+    integration = integration or integration_id
+    status = values.status(record.status_code)
+    error_text = record.error_detail if isinstance(record.error_detail, str) else ""
+    flag = values.flag(record.succeeded)
+    succeeded = flag if flag is not None else _inferred(status, error_text)
+    number = values.attempt_number(record.attempt)
+    processing_us = values.microseconds(record.processing_time)
+    found = (created_ns, record.status_code, flag, integration, job_id, number, processing_us)
+    return Attempt(
+        log_id,
+        integration or UNKNOWN_INTEGRATION,
+        job_id,
+        created_ns,
+        number,
+        succeeded,
+        status,
+        failure_reason(status, error_text) if succeeded is False else None,
+        processing_us,
+        tuple(name for name, value in zip(_FIELDS, found, strict=True) if value is None) if None in found else (),
+    )
+
+
+_FIELDS: Final = ("created_at", "status_code", "succeeded", "integration", "job", "attempt", "processing_time")
+
+
+# --- a record of any shape
+
+
+def _judged(record: Any, integration_id: str | None) -> Attempt | Rejected:
     if not isinstance(record, dict):
         return Rejected("invalid", _fingerprint(record))
     raw_id = record.get("id")
@@ -171,52 +263,24 @@ def _attempt(record: Any, integration_id: str | None) -> Attempt | Rejected:
         return Rejected("no_id", _fingerprint(record))
     if not isinstance(raw_id, str) or "\x00" in raw_id:
         return Rejected("invalid", _fingerprint(record))
-    if _checked_id(raw_id) is None:
+    if values.identifier(raw_id) is None:
         return Rejected("too_long", _fingerprint(raw_id))
-    missing: list[str] = []
-
-    def needed(field: str, value: _T | None) -> _T | None:
-        if value is None:
-            missing.append(field)
-        return value
-
-    meta = record.get("meta")
-    stamps = meta.get("timestamps") if isinstance(meta, dict) else None
-    created_ns = needed("created_at", read_time(stamps.get("created_at") if isinstance(stamps, dict) else None))
-    status = _status(record.get("status_code"))
-    needed("status_code", None if record.get("status_code") is None else status)
-    flag = needed("succeeded", _flag(record.get("succeeded")))
-    error = record.get("error_detail")
-    error_text = error if isinstance(error, str) else ""
-    succeeded = flag if flag is not None else _inferred(status, error_text)
-    number = _number(record.get("attempt"))
-    whole = int(number) if number is not None and 1 <= number <= ATTEMPT_MAX and number == int(number) else None
-    integration = needed("integration", _related(record, "integration") or integration_id)
-    return Attempt(
-        id=raw_id,
-        integration_id=integration or UNKNOWN_INTEGRATION,
-        job_id=needed("job", _related(record, "job")),
-        created_ns=created_ns,
-        number=needed("attempt", whole),
-        succeeded=succeeded,
-        status_code=status,
-        reason=failure_reason(status, error_text) if succeeded is False else None,
-        processing_us=needed("processing_time", _microseconds(record.get("processing_time"))),
-        missing=tuple(missing),
-    )
+    related, meta = (_object(record, name) for name in ("relationships", "meta"))
+    plain = {name: record.get(name) for name in _Record.__struct_fields__[:-2]}
+    return _attempt(
+        _Record(
+            **plain,
+            relationships=_Relationships(*(_Related(_Id(_object(_object(related, name), "data").get("id")))
+                                           for name in ("integration", "job"))),
+            meta=_Meta(_Timestamps(_object(meta, "timestamps").get("created_at"))),
+        ),
+        integration_id,
+    )  # fmt: skip
 
 
-def _related(record: Mapping[str, Any], name: str) -> str | None:
-    node: Any = record
-    for key in ("relationships", name, "data", "id"):
-        node = node.get(key) if isinstance(node, dict) else None
-    return _checked_id(node)
-
-
-def _checked_id(value: Any) -> str | None:
-    if not isinstance(value, str) or not value or "\x00" in value:
-        return None
-    return value if len(value.encode("utf-8", "surrogatepass")) <= ID_BYTES_MAX else None
+def _object(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = node.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _fingerprint(record: Any) -> str:
@@ -224,51 +288,10 @@ def _fingerprint(record: Any) -> str:
     return f"{zlib.crc32(text):08x}-{len(text)}"
 
 
-def _text(value: Any) -> str:
-    return value[:ID_BYTES_MAX] if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, int):
-        return float(value) if abs(value) < 2**53 else None
-    return value if isinstance(value, float) and math.isfinite(value) and abs(value) < 2**53 else None
-
-
-def _flag(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    if value in (0, 1):
-        return bool(value)
-    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
-
-
-def _status(value: Any) -> str:
-    if value is None or value == "" or isinstance(value, bool):
-        return "none"
-    code = _number(value)
-    if code == 0:
-        return "none"
-    return str(int(code)) if code is not None and code == int(code) and 100 <= code <= 599 else "other"
-
-
 def _inferred(status: str, error_text: str) -> bool | None:
     if status not in ("none", "other"):
         return status.startswith("2")
     return False if error_text else None
-
-
-def _microseconds(value: Any) -> int | None:
-    seconds = _number(value)
-    if seconds is None or not 0 <= seconds <= PROCESSING_SECONDS_MAX:
-        return None
-    return round(seconds * 1_000_000)
 
 
 # The sender looks like Go (inferred), so its texts are those of net/http and crypto/tls. Order matters: a name that did
@@ -292,27 +315,3 @@ def failure_reason(status: str, error_text: str) -> str:
         if pattern.search(text):
             return reason
     return "other"
-
-
-_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?\s*([Zz]|[+-]\d\d:?\d\d)?", re.ASCII
-)
-
-
-def read_time(value: Any) -> int | None:
-    """`created_at` as nanoseconds since 1970: nine, six, three or no digits, any offset, UTC where none is given.
-
-    By hand because `datetime` keeps microseconds: two attempts 71 ns apart would be equal.
-    """
-    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        return None
-    day, clock, digits, zone = match.groups()
-    zone = "+00:00" if zone is None or zone in "Zz" else zone
-    try:
-        moment = datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    seconds = int(moment.timestamp())
-    nanoseconds = seconds * 1_000_000_000 + int((digits or "0")[:9].ljust(9, "0"))
-    return nanoseconds if 0 <= nanoseconds < 2**62 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,10 +17,13 @@ import msgspec
 from exporter import ledger
 from exporter.ledger import Book, Entry, Job, JobKey
 from exporter.records import Attempt
-from exporter.statefile import DamagedError
+from exporter.statefile import DamagedError, job_hash
 from exporter.tally import Tally
 
+RANGE_TIMES: Final = 4  # ids read for a page's stretch of time, by the page's length, before they are asked for singly
 _DIGEST_MASK: Final = (1 << 63) - 1
+_CHUNK: Final = 500  # jobs looked up by one statement
+_MARKS: Final = ", ".join("?" * _CHUNK)
 
 
 class Feed(msgspec.Struct):
@@ -90,23 +93,30 @@ class Committed:
 
 
 class Jobs:
-    """Rows of the table `job`."""
+    """Rows of the table `job`: appended in the order of arrival, and found by a hash of the ids.
 
-    _COLUMNS: Final = "first_ns, last_ns, first_known, delivered_ns, counted, failing, pending"
+    Keyed by the ids themselves, which are random, each row of a batch would dirty a page of its own; the hashes are so
+    short that a batch dirties each page of their index many times.
+    """
+
+    _COLUMNS: Final = "first_ns, last_ns, first_known, delivered_ns, counted, failing, pending, ref"
 
     def __init__(self, connection: sqlite3.Connection, ref: int) -> None:
         self.connection = connection
         self.ref = ref
+        self._hashes: dict[JobKey, int] = {}  # of the keys that were looked for
 
     def read(self, keys: Iterable[JobKey]) -> dict[JobKey, Job]:
+        wanted = {key: job_hash(*key) for key in keys}
+        self._hashes.update(wanted)
         found = {}
-        for key in keys:
-            row = self.connection.execute(
-                f"SELECT {self._COLUMNS} FROM job WHERE store = ? AND integration = ? AND job = ?",  # fixed
-                (self.ref, *key),
-            ).fetchone()
-            if row is not None:
-                found[key] = _job(row)
+        for hashes in _chunks(sorted(set(wanted.values()))):
+            rows = self.connection.execute(
+                f"SELECT integration, job, {self._COLUMNS} FROM job INDEXED BY job_by_hash"  # fixed
+                f" WHERE hash IN ({_MARKS}) AND store = ?",
+                (*hashes, self.ref),
+            )
+            found.update({(row[0], row[1]): _job(row[2:]) for row in rows if (row[0], row[1]) in wanted})
         return found
 
     def where(self, condition: str, *values: int) -> dict[JobKey, Job]:
@@ -117,51 +127,117 @@ class Jobs:
         return {(row[0], row[1]): _job(row[2:]) for row in rows}
 
     def write(self, book: Book) -> None:
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (self.ref, *key, job.first_ns, job.last_ns, job.first_known, job.delivered_ns, job.counted,
-                 job.failing, job.pending)
-                for key, job in ((key, book.jobs[key]) for key in sorted(book.changed_jobs))
-            ],
-        )  # fmt: skip
+        changed = [(key, book.jobs[key]) for key in book.changed_jobs]
         book.changed_jobs.clear()
+        if not changed:
+            return
+        self.connection.executemany(
+            "UPDATE job SET first_ns = ?, last_ns = ?, first_known = ?, delivered_ns = ?, counted = ?, failing = ?,"
+            " pending = ? WHERE ref = ?",
+            [(*_fields(job), job.ref) for _, job in changed if job.ref is not None],
+        )
+        (last,) = self.connection.execute("SELECT coalesce(max(ref), 0) FROM job").fetchone()
+        new = [(key, job) for key, job in changed if job.ref is None]
+        for ref, (_, job) in enumerate(new, last + 1):
+            job.ref = ref
+        self.connection.executemany(
+            "INSERT INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(job.ref, self.ref, self._hashes[key], *key, *_fields(job)) for key, job in new],
+        )
 
 
 def _job(row: Sequence[Any]) -> Job:
-    first_ns, last_ns, first_known, delivered_ns, counted, failing, pending = row
-    return Job(first_ns, last_ns, bool(first_known), delivered_ns, bool(counted), bool(failing), bool(pending))
+    first_ns, last_ns, first_known, delivered_ns, counted, failing, pending, ref = row
+    return Job(first_ns, last_ns, bool(first_known), delivered_ns, bool(counted), bool(failing), bool(pending), ref)
+
+
+def _fields(job: Job) -> tuple[Any, ...]:
+    return (
+        job.first_ns, job.last_ns, job.first_known, job.delivered_ns, job.counted, job.failing, job.pending
+    )  # fmt: skip
+
+
+def _chunks(hashes: list[int]) -> Iterator[list[int]]:
+    """For one prepared statement: each as long as the others, the last filled up with what it has."""
+    for start in range(0, len(hashes), _CHUNK):
+        chunk = hashes[start : start + _CHUNK]
+        yield chunk + chunk[-1:] * (_CHUNK - len(chunk))
 
 
 def insert_ids(
     connection: sqlite3.Connection, ref: int, batch: Batch, keep_ns: int | None, done: Committed
 ) -> list[Entry]:
     """The attempts of a batch that no transaction has counted yet; from here on they are remembered."""
-    fresh, marks = [], done.marks
+    timed: list[Entry] = []
+    untimed: list[Entry] = []
     for attempt in batch.attempts:
-        failed_of = attempt.integration_id if attempt.succeeded is False else None
         if attempt.created_ns is None:
-            at_ns = batch.now_ns
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO untimed(store, id, at_ns, failed_of) VALUES(?, ?, ?, ?)",
-                (ref, attempt.id, at_ns, failed_of),
-            )
+            untimed.append(Entry(attempt, batch.now_ns))
         elif keep_ns is not None and attempt.created_ns < keep_ns:
             # It may have been counted and forgotten: never count it.
             done.ignored.append(attempt)
-            continue
         else:
-            at_ns = attempt.created_ns
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)",
-                (ref, at_ns, attempt.id, failed_of),
-            )
-        if cursor.rowcount == 1:
-            fresh.append(Entry(attempt, at_ns))
-            marks.digest = (marks.digest + _digest(attempt.created_ns, attempt.id)) & _DIGEST_MASK
-        else:
-            done.duplicates += 1
+            timed.append(Entry(attempt, attempt.created_ns))
+    fresh = _inserted(
+        connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)", timed,
+        [(ref, entry.at_ns, entry.attempt.id, _failed_of(entry.attempt)) for entry in timed],
+    )  # fmt: skip
+    fresh += _inserted(
+        connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of) VALUES(?, ?, ?, ?)", untimed,
+        [(ref, entry.at_ns, entry.attempt.id, _failed_of(entry.attempt)) for entry in untimed],
+    )  # fmt: skip
+    done.duplicates += len(timed) + len(untimed) - len(fresh)
+    digest = sum(_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh)
+    done.marks.digest = (done.marks.digest + digest) & _DIGEST_MASK
     return fresh
+
+
+def _inserted(
+    connection: sqlite3.Connection, statement: str, entries: list[Entry], rows: list[tuple[Any, ...]]
+) -> list[Entry]:
+    """Those of which the primary key says that they are new: all at once, as they mostly are, or else one by one."""
+    if not rows:
+        return []
+    connection.execute("SAVEPOINT ids")
+    if connection.executemany(statement, rows).rowcount == len(rows):
+        connection.execute("RELEASE ids")
+        return entries
+    connection.execute("ROLLBACK TO ids")
+    connection.execute("RELEASE ids")
+    return [entry for entry, row in zip(entries, rows, strict=True) if connection.execute(statement, row).rowcount == 1]
+
+
+def _failed_of(attempt: Attempt) -> str | None:
+    return attempt.integration_id if attempt.succeeded is False else None
+
+
+def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Attempt], keep_ns: int | None) -> set[str]:
+    """The ids that `insert_ids` would call new."""
+    untimed = [each.id for each in attempts if each.created_ns is None]
+    timed = [
+        (each.created_ns, each.id)
+        for each in attempts
+        if each.created_ns is not None and (keep_ns is None or each.created_ns >= keep_ns)
+    ]
+    found = {
+        log_id
+        for log_id in untimed
+        if connection.execute("SELECT 1 FROM untimed WHERE store = ? AND id = ?", (ref, log_id)).fetchone() is None
+    }
+    if not timed:
+        return found
+    # A page in order of time spans little more than itself; one that is not is asked about id by id.
+    most = RANGE_TIMES * len(timed)
+    rows = connection.execute(
+        "SELECT created_ns, id FROM seen WHERE store = ? AND created_ns BETWEEN ? AND ? LIMIT ?",
+        (ref, min(timed)[0], max(timed)[0], most),
+    ).fetchall()
+    if len(rows) < most:
+        return found | {log_id for _, log_id in set(timed).difference(rows)}
+    one = "SELECT 1 FROM seen WHERE store = ? AND created_ns = ? AND id = ?"
+    return found | {
+        log_id for at_ns, log_id in timed if connection.execute(one, (ref, at_ns, log_id)).fetchone() is None
+    }
 
 
 def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> None:

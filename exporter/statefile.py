@@ -20,11 +20,18 @@ from typing import IO, Final
 NAME: Final = "state.db"
 LOCK_NAME: Final = "lock"
 APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
-VERSION: Final = 1  # of the schema; raise it together with a step in MIGRATIONS
-MIGRATIONS: Final[dict[int, str]] = {}  # version → the statements that make the next one of it
+VERSION: Final = 2  # of the schema; raise it together with a step in MIGRATIONS
 LOST_NAME: Final = "state.lost"  # says, until a new file stands, that the one before was damaged, and when (ns)
 
-_SCHEMA: Final = """
+_JOBS: Final = """
+-- Keyed by arrival: new rows are appended, where a random id would touch a page per row; `hash` finds a job (job_hash).
+CREATE TABLE job(ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, hash INTEGER NOT NULL, integration TEXT NOT NULL,
+                 job TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL,
+                 delivered_ns INTEGER, counted INTEGER NOT NULL, failing INTEGER NOT NULL, pending INTEGER NOT NULL);
+CREATE INDEX job_by_hash ON job(hash);
+CREATE INDEX job_by_age ON job(store, last_ns);
+"""
+_SCHEMA: Final = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE store(ref INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE tally(store INTEGER NOT NULL, integration TEXT NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL,
@@ -34,17 +41,23 @@ CREATE TABLE seen(store INTEGER NOT NULL, created_ns INTEGER NOT NULL, id TEXT N
                   NOT NULL DEFAULT 0, PRIMARY KEY(store, created_ns, id)) WITHOUT ROWID;
 CREATE TABLE untimed(store INTEGER NOT NULL, id TEXT NOT NULL, at_ns INTEGER NOT NULL, failed_of TEXT, absent INTEGER
                      NOT NULL DEFAULT 0, PRIMARY KEY(store, id)) WITHOUT ROWID;
-CREATE TABLE job(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL,
-                 last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL, delivered_ns INTEGER, counted INTEGER NOT NULL,
-                 failing INTEGER NOT NULL, pending INTEGER NOT NULL,
-                 PRIMARY KEY(store, integration, job)) WITHOUT ROWID;
-CREATE INDEX job_by_age ON job(store, last_ns);
-CREATE TABLE gap(store INTEGER NOT NULL, cause TEXT NOT NULL, from_ns INTEGER, to_ns INTEGER NOT NULL,
+{_JOBS}CREATE TABLE gap(store INTEGER NOT NULL, cause TEXT NOT NULL, from_ns INTEGER, to_ns INTEGER NOT NULL,
                  found_ns INTEGER NOT NULL);
 -- Jobs that EPCC lists: what `reconcile` has made of each of them.
 CREATE TABLE listed(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL,
                     tries INTEGER NOT NULL, state TEXT NOT NULL, PRIMARY KEY(store, integration, job)) WITHOUT ROWID;
 """
+# Version → the statements that make the next one of it.
+MIGRATIONS: Final[dict[int, str]] = {
+    1: f"""
+ALTER TABLE job RENAME TO was;
+DROP INDEX job_by_age;
+{_JOBS}
+INSERT INTO job SELECT NULL, store, job_hash(integration, job), integration, job, first_ns, last_ns, first_known,
+                       delivered_ns, counted, failing, pending FROM was ORDER BY last_ns;
+DROP TABLE was;
+""",
+}
 
 
 class LockedError(Exception):
@@ -83,10 +96,16 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA wal_autocheckpoint=1000")
         connection.execute("PRAGMA cache_size=-16384")
+        connection.create_function("job_hash", 2, job_hash, deterministic=True)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def job_hash(integration_id: str, job_id: str) -> int:
+    """Tells most jobs apart; a row's ids tell the rest. Stored: another one needs a migration."""
+    return zlib.crc32(f"{integration_id}\0{job_id}".encode("utf-8", "surrogatepass"))
 
 
 def create(folder: Path) -> None:
@@ -144,6 +163,7 @@ def migrate(folder: Path) -> None:
         if version == VERSION:
             return
         _keep_old(connection, folder / f"{NAME}.v{version}")
+        connection.create_function("job_hash", 2, job_hash, deterministic=True)
         connection.execute("PRAGMA synchronous=FULL")
         steps = "".join(f"{MIGRATIONS[step]};" for step in range(version, VERSION))
         connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={VERSION};")

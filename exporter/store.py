@@ -32,6 +32,7 @@ from exporter.rows import (
     insert_ids,
     read_scrapers,
     save_marks,
+    unknown_ids,
     write_scrapers,
 )
 from exporter.statefile import DamagedError
@@ -153,23 +154,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> frozenset[str]:
             held = self._held[name]
-            keep_ns = held.marks.keep_ns
-            found = set()
-            for attempt in attempts:
-                if attempt.created_ns is None:
-                    row = connection.execute(
-                        "SELECT 1 FROM untimed WHERE store = ? AND id = ?", (held.ref, attempt.id)
-                    ).fetchone()
-                elif keep_ns is not None and attempt.created_ns < keep_ns:
-                    continue
-                else:
-                    row = connection.execute(
-                        "SELECT 1 FROM seen WHERE store = ? AND created_ns = ? AND id = ?",
-                        (held.ref, attempt.created_ns, attempt.id),
-                    ).fetchone()
-                if row is None:
-                    found.add(attempt.id)
-            return frozenset(found)
+            return frozenset(unknown_ids(connection, held.ref, attempts, held.marks.keep_ns))
 
         return self._reading(work)
 

@@ -11,8 +11,9 @@ import pytest
 
 from exporter.epcc import log
 from exporter.manners import BOMB_BYTES, FAULTS, PAGE_FAULTS, SCALARS, SOCKET_FAULTS, STATUS_FAULTS, Answer, Manners
-from exporter.records import read_page, read_time
+from exporter.records import read_page
 from exporter.shop import SECOND
+from exporter.values import read_time
 from tests.asks import HOUR_NS, LOGS, NOW, START, client, down, spoil
 
 # --- what records look like

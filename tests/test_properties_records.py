@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.records import (
-    ID_BYTES_MAX,
     MISSABLE_FIELDS,
     REASONS,
     REJECT_REASONS,
@@ -19,9 +18,9 @@ from exporter.records import (
     read_integrations,
     read_jobs,
     read_page,
-    read_time,
     read_token,
 )
+from exporter.values import ID_BYTES_MAX, read_time
 
 EXAMPLES = settings().max_examples  # of the profile that conftest loads
 
@@ -145,7 +144,7 @@ def test_what_is_wrong_in_one_field_changes_no_other(
         st.sampled_from([None, True, -1, "x", [], {}, {"timestamps": [1]}, "2024-02-30T00:00:00Z"])
     )
     (read,) = read_page(json.dumps({"data": [{**raw, field: wrong}]}).encode()).attempts
-    for name in Attempt.__dataclass_fields__:
+    for name in Attempt.__struct_fields__:
         expected = None if name == read_as else getattr(attempt, name)
         if name != "missing":
             assert getattr(read, name) == expected, name

@@ -20,9 +20,9 @@ from exporter.records import (
     read_integrations,
     read_jobs,
     read_page,
-    read_time,
     read_token,
 )
+from exporter.values import read_time
 
 # The vendor's published sample of a log.
 SAMPLE: dict[str, Any] = {

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from exporter.records import Integration, InvalidResponseError, read_integrations, read_page, read_time, read_token
+from exporter.records import Integration, InvalidResponseError, read_integrations, read_page, read_token
+from exporter.values import read_time
 from tests.test_records import SAMPLE, one, page, without
 
 

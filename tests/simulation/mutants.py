@@ -184,7 +184,7 @@ MUTANTS = (
     Mutant(
         "whoever was new to the walk is counted, whatever the primary key says",
         "rows",
-        (("if cursor.rowcount == 1:", "if True:"),),
+        (("executemany(statement, rows).rowcount == len(rows)", "executemany(statement, rows).rowcount >= 0"),),
         "cut",
     ),
     Mutant(
@@ -225,6 +225,7 @@ MUTANTS = (
           "        self.show([integration for integration, _ in keys])\n"
           "        await self.commit(Batch(now_ns=now_ns, announce=keys))\n"),),
         "killed_newborn",
+        20,
     ),
     Mutant(
         "a state that cannot be read is taken for none",

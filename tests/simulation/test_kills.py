@@ -234,6 +234,7 @@ def test_killed_at_any_bytecode_of_a_start_the_next_one_knows_whether_a_state_wa
     assert kills > 10
 
 
+NEWER = statefile.VERSION + 1
 OLDER = "ALTER TABLE gap ADD COLUMN size INTEGER; CREATE TABLE more(x)"
 
 
@@ -241,8 +242,8 @@ OLDER = "ALTER TABLE gap ADD COLUMN size INTEGER; CREATE TABLE more(x)"
 def test_killed_at_any_bytecode_of_a_migration_the_file_is_of_the_old_version_or_of_the_new_one(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, share: int
 ) -> None:
-    monkeypatch.setattr(statefile, "VERSION", 2)
-    monkeypatch.setattr(statefile, "MIGRATIONS", {1: OLDER})
+    monkeypatch.setattr(statefile, "VERSION", NEWER)
+    monkeypatch.setattr(statefile, "MIGRATIONS", {**statefile.MIGRATIONS, NEWER - 1: OLDER})
     number, kills = 1 + share, 0
     while killed_at(folder := copy_of(prepared, f"migration-{share}"), number, reopen):
         assert_migrates(folder)
@@ -258,7 +259,7 @@ def assert_migrates(folder: Path) -> None:
     _, tallies = store.begin("acme", NOW)
     assert tallies["int-1"].attempts == 3
     store.close()
-    for name, version, columns in ((statefile.NAME, 2, 6), (f"{statefile.NAME}.v1", 1, 5)):
+    for name, version, columns in ((statefile.NAME, NEWER, 6), (f"{statefile.NAME}.v{NEWER - 1}", NEWER - 1, 5)):
         connection = sqlite3.connect(folder / name)
         assert connection.execute("PRAGMA user_version").fetchone() == (version,)
         assert len(connection.execute("PRAGMA table_info(gap)").fetchall()) == columns

@@ -1,0 +1,109 @@
+"""Values of JSON as what they are meant to be: a field of a neighbouring type is read, one that makes no sense is None.
+
+The first lines of each reader take what EPCC sends; the rest is for what it might send one day.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+ID_BYTES_MAX: Final = 200  # a UUID has 36; a label longer than this is an attack or a mistake
+PROCESSING_SECONDS_MAX: Final = 3600.0  # EPCC's time-out is 10 s (30 s in older prose); an hour is not a duration
+ATTEMPT_MAX: Final = 1_000_000
+SECONDS_CACHED: Final = 4096  # of created_at, read once each: a page holds few
+_CODES: Final = {code: str(code) for code in range(100, 600)}
+
+
+def identifier(value: Any) -> str | None:
+    """A string that may stand in a label and in a row."""
+    if not isinstance(value, str) or not value or "\x00" in value:
+        return None
+    if len(value) * 4 <= ID_BYTES_MAX:
+        return value  # however many bytes its characters take
+    return value if len(value.encode("utf-8", "surrogatepass")) <= ID_BYTES_MAX else None
+
+
+def text(value: Any) -> str:
+    return value[:ID_BYTES_MAX] if isinstance(value, str) else ""
+
+
+def number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int):
+        return float(value) if abs(value) < 2**53 else None
+    return value if isinstance(value, float) and math.isfinite(value) and abs(value) < 2**53 else None
+
+
+def flag(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    if value in (0, 1):
+        return bool(value)
+    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+
+
+def status(value: Any) -> str:
+    """ "100" to "599", "none" where there is no code, "other"."""
+    if type(value) is int and (known := _CODES.get(value)) is not None:
+        return known
+    if value is None or value == "" or isinstance(value, bool):
+        return "none"
+    code = number(value)
+    if code == 0:
+        return "none"
+    return str(int(code)) if code is not None and code == int(code) and 100 <= code <= 599 else "other"
+
+
+def attempt_number(value: Any) -> int | None:
+    if type(value) is int and 1 <= value <= ATTEMPT_MAX:
+        return value
+    read = number(value)
+    return int(read) if read is not None and 1 <= read <= ATTEMPT_MAX and read == int(read) else None
+
+
+def microseconds(value: Any) -> int | None:
+    """Of a duration in seconds."""
+    seconds = value if type(value) is float else number(value)
+    if seconds is None or not 0 <= seconds <= PROCESSING_SECONDS_MAX:
+        return None
+    return round(seconds * 1_000_000)
+
+
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?\s*([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+def read_time(value: Any) -> int | None:
+    """`created_at` as nanoseconds since 1970: nine, six, three or no digits, any offset, UTC where none is given.
+
+    By hand because `datetime` keeps microseconds: two attempts 71 ns apart would be equal.
+    """
+    if not isinstance(value, str):
+        return None
+    match = _TIME.fullmatch(value) or _TIME.fullmatch(value.strip())
+    if match is None:
+        return None
+    second, digits, zone = match.groups()
+    seconds = _seconds(second, "+00:00" if zone is None or zone in "Zz" else zone)
+    if seconds is None:
+        return None
+    nanoseconds = seconds * 1_000_000_000 + int((digits or "0")[:9].ljust(9, "0"))
+    return nanoseconds if 0 <= nanoseconds < 2**62 else None
+
+
+@lru_cache(SECONDS_CACHED)
+def _seconds(second: str, zone: str) -> int | None:
+    """Since 1970."""
+    try:
+        return int(datetime.fromisoformat(f"{second[:10]}T{second[11:]}{zone}").astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        return None
