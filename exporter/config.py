@@ -93,6 +93,7 @@ class StoreConfig:
     page_limit: int = 100
     history: str = "skip"
     reconcile_interval: float = 900.0
+    max_series: int = 20_000
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -248,6 +249,7 @@ DEFAULT_KEYS: Final[Mapping[str, Read]] = {
     "page_limit": number(1, 100, whole=True),
     "history": choice("skip", "count"),
     "reconcile_interval": duration(1, 86400, zero=True),
+    "max_series": number(100, 1_000_000, whole=True),
     "integrations": _integrations,
 }
 STORE_KEYS: Final[Mapping[str, Read]] = {

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from exporter import logs
 from exporter.config import StoreConfig
 from exporter.exemplars import Exemplars, updated
+from exporter.folding import OTHER
 from exporter.ledger import Entry
 from exporter.metrics import OwnMetrics, Shown
 from exporter.records import UNKNOWN_INTEGRATION, Attempt, Integration, Page
@@ -85,6 +86,7 @@ class Intake:
         self.name = config.name
         self._include, self._exclude = config.include, config.exclude
         self._lookback_ns = round(config.lookback * 1e9)
+        self._max_series = config.max_series
         self._store = store
         self._writer = writer
         self._publisher = publisher
@@ -95,6 +97,7 @@ class Intake:
         self.strangers: set[str] = set()  # met in logs, and not known well enough to say whether they are wanted
         self._unlisted: set[str] = set()  # strangers that a later list does not name either
         self.unlogged: dict[str, int] = {}
+        self.folded: set[tuple[str, str]] = set()  # label and value, of what is shown as `other`
         self._exemplars: dict[str, Exemplars] = {}  # by integration
         self.fresh = 0  # attempts counted since the poller last took note
         self._pending: list[Attempt] = []
@@ -192,10 +195,23 @@ class Intake:
             forget=marks is not None,
             listed=listed,
             drop=self._leavers(marks, now_ns),
+            max_series=self._max_series,
         )
         done = await self.commit(batch)
         self._late_gaps.clear()
+        self._mind_folded(done, left=batch.drop)
         self._tell(done, now_ns)
+
+    def _mind_folded(self, done: Committed, *, left: Sequence[str]) -> None:
+        news = done.folded - self.folded
+        if news:
+            self._own.series_folded.labels(store=self.name).inc(len(news))
+        if news and not self.folded:
+            logs.log(_log, logging.WARNING, "max_series is reached: new label values are folded into other",
+                     store=self.name, max_series=self._max_series)  # fmt: skip
+        if left:
+            self.folded.clear()  # there is room again
+        self.folded.update(list(done.folded)[: max(0, REMEMBERED_MAX - len(self.folded))])
 
     # --- which integrations
 
@@ -209,7 +225,9 @@ class Intake:
         self.show(changed, left=[i for i in self.tallies if not self.wanted(i)])
 
     def wanted(self, integration_id: str) -> bool:
-        """Whether `integrations.include` and `.exclude` let it count, by id or name."""
+        """Whether `integrations.include` and `.exclude` let it count, by id or name. What was folded was wanted."""
+        if integration_id == OTHER:
+            return True
         known = self.integrations.get(integration_id)
         names = {integration_id} if known is None else {integration_id, known.name}
         return (not self._include or not names.isdisjoint(self._include)) and names.isdisjoint(self._exclude)
@@ -284,7 +302,7 @@ class Intake:
             integration: Shown(
                 self.tallies[integration],
                 self.integrations.get(integration),
-                self.unlogged.get(integration, 0),
+                self._unlogged_of(integration),
                 self._exemplars.get(integration),
             )
             for integration in integration_ids
@@ -293,6 +311,11 @@ class Intake:
         changes.update(dict.fromkeys(left))
         if changes:
             self._publisher.publish(self.name, changes)
+
+    def _unlogged_of(self, integration_id: str) -> int:
+        if integration_id != OTHER:
+            return self.unlogged.get(integration_id, 0)
+        return sum(number for each, number in self.unlogged.items() if each not in self.tallies)
 
     def _tell(self, done: Committed, now_ns: int) -> None:
         """The exporter's own numbers about what was committed."""
@@ -313,5 +336,5 @@ class Intake:
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
-        met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION}
+        met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION, OTHER}
         return sorted(i for i in met if self.wanted(i))

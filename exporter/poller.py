@@ -199,7 +199,8 @@ class StorePoller:
         for integration_id in self.intake.tallies.keys() - self.intake.integrations.keys():
             since_ns = marks.gone.get(integration_id)
             gone[integration_id] = now_ns if since_ns is None or integration_id in alive else since_ns
-        new = [i for i in self.intake.integrations if i not in self.intake.tallies and self.intake.wanted(i)]
+        shown = {*self.intake.tallies, *(value for _, value in self.intake.folded)}
+        new = [i for i in self.intake.integrations if i not in shown and self.intake.wanted(i)]
         if marks.begun and (gone != marks.gone or new):
             marks.gone = gone
             await self.intake.flush(now_ns, marks=marks)

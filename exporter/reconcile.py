@@ -19,6 +19,7 @@ from exporter.api import ApiError
 from exporter.config import StoreConfig
 from exporter.feeds import list_jobs
 from exporter.fetch import Fetch
+from exporter.folding import OTHER
 from exporter.intake import Intake, Writer
 from exporter.records import read_page
 from exporter.store import Store
@@ -63,6 +64,7 @@ class Reconciler:
             marks.looked = True
             await intake.flush(server_ns, marks=marks)
         changed = [i for i, number in unlogged.items() if intake.unlogged.get(i, 0) != number]
+        changed += [OTHER] if any(i not in intake.tallies for i in changed) else []
         intake.unlogged = unlogged
         intake.show(changed)
 

@@ -79,6 +79,7 @@ class Batch:
     forget: bool = False  # after a complete walk: what the marks allow to forget
     listed: frozenset[str] | None = None  # after a complete sweep: ids that are still listed
     drop: Sequence[str] = ()  # integrations whose tallies leave
+    max_series: int = 1_000_000  # of the store; what comes beyond is folded
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class Committed:
     fresh: list[Entry] = field(default_factory=list)
     duplicates: int = 0
     ignored: list[Attempt] = field(default_factory=list)  # below `keep`
+    folded: frozenset[tuple[str, str]] = frozenset()  # label and value, of what became `other`
 
 
 class Jobs:

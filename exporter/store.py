@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from exporter import ledger, statefile
+from exporter.folding import Room, series_of
 from exporter.ledger import Book
 from exporter.records import Attempt
 from exporter.rows import (
@@ -52,6 +53,15 @@ class _Held:
     ref: int
     marks: Marks
     tallies: dict[str, Tally]
+    series: int = 0  # of all tallies
+
+    def replace(self, integration_id: str, tally: Tally | None) -> None:
+        """What is committed of an integration; None: it leaves."""
+        before = self.tallies.pop(integration_id, None)
+        self.series -= 0 if before is None else series_of(before)
+        if tally is not None:
+            self.tallies[integration_id] = tally
+            self.series += series_of(tally)
 
 
 class Store:
@@ -111,7 +121,7 @@ class Store:
                 self._held[name] = _Held(ref, marks, {})
             by_ref = {held.ref: held for held in self._held.values()}
             for ref, integration, body, crc in connection.execute("SELECT store, integration, body, crc FROM tally"):
-                by_ref[ref].tallies[integration] = decode(body, crc, Tally).renewed()
+                by_ref[ref].replace(integration, decode(body, crc, Tally).renewed())
             for held in self._held.values():
                 check_sums(connection, held.ref, held.marks, held.tallies)
         except BaseException as error:
@@ -193,9 +203,10 @@ class Store:
         done = self._transaction(work)
         held = self._held[name]
         held.marks = done.marks
-        held.tallies.update(done.tallies)
+        for integration_id, tally in done.tallies.items():
+            held.replace(integration_id, tally)
         for integration_id in batch.drop:
-            held.tallies.pop(integration_id, None)
+            held.replace(integration_id, None)
         return done
 
     def _enter(self, connection: sqlite3.Connection, held: _Held, batch: Batch, done: Committed) -> None:
@@ -212,6 +223,8 @@ class Store:
             ).fetchone()
             return int(timed) + int(untimed)
 
+        room = Room(held.tallies, batch.max_series - held.series)
+        batch.attempts = room.fold(batch.attempts, batch.excluded)
         done.fresh = insert_ids(connection, ref, batch, held.marks.keep_ns, done)
         jobs = Jobs(connection, ref)
         done.fresh = [entry for entry in done.fresh if entry.attempt.integration_id not in batch.excluded]
@@ -223,8 +236,9 @@ class Store:
             failures_after=failures_after,
         )
         for integration_id in batch.integrations:
-            if integration_id not in held.tallies:
+            if integration_id not in held.tallies and room.admits(integration_id):
                 book.tally(integration_id)
+        done.folded = frozenset(room.folded)
         ledger.count(book, done.fresh, counting=batch.counting)
         if batch.counting:
             marks.counted += len(done.fresh)

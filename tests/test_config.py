@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exporter import logs
 from exporter.config import (
@@ -27,7 +25,7 @@ from exporter.config import (
     load,
     summary,
 )
-from exporter.configfile import parse_duration, show_duration
+from exporter.configfile import parse_duration
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
 GOOD = """\
@@ -89,7 +87,7 @@ def test_the_example_shows_every_default_and_its_value(tmp_path: Path) -> None:
      ("lookback", "999ms 1s 24h 86400001ms", "1s to 24h."),
      ("request_timeout", "99ms 100ms 2m 120001ms", "100ms to 2m."),
      ("requests_per_second", "0.09 0.1 100 100.1", " 0.1 to 100."),
-     ("page_limit", "0 1 100 101", " 1 to 100."),
+     ("page_limit", "0 1 100 101", " 1 to 100."), ("max_series", "99 100 1000000 1000001", " 100 to 1000000."),
      ("reconcile_interval", "999ms 1s 24h 86400001ms", "1s to 24h; 0s turns it off.")],
 )  # fmt: skip
 def test_limits_hold_and_are_what_the_example_says(tmp_path: Path, key: str, edges: str, documented: str) -> None:
@@ -116,7 +114,13 @@ def test_a_stores_own_key_wins_over_the_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", sorted(DEFAULT_KEYS))
 def test_any_default_may_be_set_per_store_and_for_all(tmp_path: Path, key: str) -> None:
-    value = {"history": "count", "integrations": "{include: [a]}", "page_limit": "50", "requests_per_second": "0.5"}
+    value = {
+        "history": "count",
+        "integrations": "{include: [a]}",
+        "page_limit": "50",
+        "requests_per_second": "0.5",
+        "max_series": "100",
+    }
     line = f"{key}: {value.get(key, '90s')}\n"
     own = store(tmp_path, f"    {line}")
     assert own == store(tmp_path, f"defaults:\n  {line}")
@@ -384,17 +388,3 @@ def test_what_was_read_as_a_secret_is_masked_in_the_log(tmp_path: Path) -> None:
     assert logs.masked(f"{client_id} planted-inline planted-file") == "<secret> <secret> <secret>"
     store(tmp_path)  # its id is short, and may be a word of other lines
     assert logs.masked("a store named my-client") == "a store named my-client"
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("500ms", 0.5), ("30s", 30), ("15m", 900), ("1h30m", 5400), ("1d", 86400), ("0s", 0), ("1m500ms", 60.5),
-     ("30", None), ("", None), ("0", None), ("1.5s", None), ("-1s", None), ("1s1m", None), ("s", None), (" 1s", None)],
-)  # fmt: skip
-def test_durations_are_written_as_prometheus_writes_them(text: str, seconds: float | None) -> None:
-    assert parse_duration(text) == seconds
-
-
-@given(st.integers(1, 10**9))
-def test_a_duration_that_is_shown_reads_back(milliseconds: int) -> None:
-    assert parse_duration(show_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)

@@ -92,3 +92,17 @@ def test_a_file_that_a_tag_names_is_regular_and_read_whole_or_not_at_all(tmp_pat
 @given(st.integers(0, 10**13))
 def test_a_duration_that_is_shown_reads_back_exactly(milliseconds: int) -> None:
     assert parse_duration(show_duration(milliseconds / 1000)) == milliseconds / 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("30s", 30), ("15m", 900), ("1h30m", 5400), ("1d", 86400), ("0s", 0), ("1m500ms", 60.5),
+     ("30", None), ("", None), ("0", None), ("1.5s", None), ("-1s", None), ("1s1m", None), ("s", None), (" 1s", None)],
+)  # fmt: skip
+def test_durations_are_written_as_prometheus_writes_them(text: str, seconds: float | None) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.integers(1, 10**9))
+def test_a_duration_that_is_shown_reads_back(milliseconds: int) -> None:
+    assert parse_duration(show_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)

@@ -23,7 +23,19 @@ ROOT = Path(__file__).parent.parent
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
-CORE = {"values", "records", "native", "tally", "questions", "stitching", "walk", "ledger", "exemplars", "metrics"}
+CORE = {
+    "values",
+    "records",
+    "native",
+    "tally",
+    "questions",
+    "stitching",
+    "walk",
+    "ledger",
+    "folding",
+    "exemplars",
+    "metrics",
+}
 # Pure too, on top of the core, which does not know them: what the probe asks, and what its answers show.
 PROBE = {"shape", "observed", "edge", "verdicts", "probe", "findings", "contents", "advice", "report"}
 # Pure too, but not of the core: what they do is told to them.
