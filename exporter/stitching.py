@@ -177,7 +177,7 @@ class Stitching:
         if place is not None:
             run.tail_at = got.offset + place
         # Without our last record it must end where that stood: a cut page from elsewhere would rarely be that long.
-        if run.longest > 1 and length < run.longest and (place is not None or got.offset + length == run.tail_at + 1):
+        if length < run.longest and (place is not None or got.offset + length == run.tail_at + 1):
             run.confirmed += 1
             if place is not None:
                 run.idle, run.back = 0, place
@@ -193,7 +193,6 @@ class Stitching:
                 return "stuck"
             return "end" if run.empties >= EMPTY_MAX else None
         run.idle += 1
-        run.onward = False
         if run.longest == 1 and position == run.tail_at + 1:
             run.confirmed += 1
             if run.confirmed >= CONFIRMATIONS:
@@ -225,7 +224,7 @@ class Stitching:
     def _step_back(self, offset: int) -> int:
         run = self.run
         step = max(1, run.longest - 1) << run.lost
-        run.lost = min(run.lost + 1, 20)
+        run.lost += 1  # at offset 0 it ends: after as many as there are doublings in the list's length
         return max(0, offset - step)
 
     def _step(self, page: Page) -> int:

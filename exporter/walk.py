@@ -170,7 +170,9 @@ class Walk(Stitching):
         low, step = 0, 1
         first = yield from self._ask(0)
         keys = first.page.keys if isinstance(first, Got) else ()
-        length, high = max(1, len(keys)), None if keys else 0
+        if not keys:
+            return 0
+        length, high = len(keys), None
         while high is None or high - low > length:
             middle = low + step * length if high is None else (low + high) // 2
             got = yield from self._ask(middle)
