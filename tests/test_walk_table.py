@@ -196,6 +196,12 @@ WALKS = [
     (Case([9, 8, 3, 2, 1, 0], limit=4, goal={"order": "oldest_first", "quick": True, "tail_hint": 5}, known=0),
      "3",
      "known ground tail_at=5 pages=1 newest=0 oldest=2 stop=12 clamp=0"),
+    (Case([9, 8, 3, 2, 1, 0], limit=4, goal={"order": "oldest_first", "quick": True, "tail_hint": 5}),
+     "3 5+2",
+     "end tail_at=5 pages=2 newest=0 oldest=2 stop=12 clamp=0"),
+    (Case([0] * 8, limit=4, goal={"order": "newest_first"}, odd={7: "slip-next 4"}),
+     "0 2+2 4+2 6+2 6 5 0 2+2 4+2 6+2 8+2 7 6",
+     "end complete tail_at=8 pages=13 newest=0 oldest=0 clamp=0"),
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ SLIPPED = {
     "slip-new": 0,
     "slip-future": -9,
     "slip-edge": 7,
+    "slip-next": -1e-9,
 }  # a record, at a place
 AGES = ("newest_ns", "oldest_ns", "stop_ns", "clamp_ns")
 
@@ -115,5 +116,5 @@ def _told(ended: Ended) -> str:
     return " ".join(words)
 
 
-def _at(age: int | None) -> int | None:
-    return None if age is None else NOW - age * SECOND
+def _at(age: float | None) -> int | None:
+    return None if age is None else NOW - round(age * SECOND)
