@@ -20,6 +20,7 @@ from exporter.app import App, open_store, probe, stop_on_signals
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, Secret, StoreConfig
 from exporter.findings import seconds_text
+from exporter.guard import Guard
 from exporter.probe import REQUESTS_MAX
 from exporter.statefile import LockedError, NewerStateError
 
@@ -65,28 +66,35 @@ def _run(arguments: argparse.Namespace) -> int:
     def load() -> Config:
         return config.load(arguments.config_file, os.environ)
 
-    problems = [problem for problem in [flags.web_config_problem(arguments.web_config_file)] if problem]
+    problems: list[str] = []
     try:
         loaded = load()
     except ConfigError as error:
-        problems = [*error.problems, *problems]
+        problems += error.problems
+    try:
+        guard = Guard(arguments.web_config_file, Clock())
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         sys.stderr.writelines(f"{problem}\n" for problem in problems)
         return WRONG_USAGE
     if arguments.config_check:
         sys.stdout.write(config.summary(loaded, arguments.config_file) + "\n")
+        if arguments.web_config_file is not None:
+            told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in guard.config.summary().items())
+            sys.stdout.write(f"{arguments.web_config_file}: ok, {told}\n")
         return OK
     if arguments.once:
         return asyncio.run(_once(loaded, arguments))
-    return asyncio.run(_serve(loaded, arguments, load))
+    return asyncio.run(_serve(loaded, arguments, load, guard))
 
 
-async def _serve(loaded: Config, arguments: argparse.Namespace, load: object) -> int:
+async def _serve(loaded: Config, arguments: argparse.Namespace, load: object, guard: Guard | None = None) -> int:
     stop = asyncio.Event()
     clock = Clock()
     store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
     try:
-        app = App(loaded, store, clock, load if callable(load) else None, arguments.telemetry_path)
+        app = App(loaded, store, clock, load if callable(load) else None, arguments.telemetry_path, guard=guard)
         reloads: set[asyncio.Task[object]] = set()
 
         def reload() -> None:

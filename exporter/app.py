@@ -19,6 +19,7 @@ from exporter.clock import Clock
 from exporter.config import Config, ConfigError, StoreConfig
 from exporter.exposition import Exposition
 from exporter.fetch import CONCURRENCY, Fetch
+from exporter.guard import Guard
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
@@ -50,7 +51,14 @@ class App:
     """`load` reads the configuration anew for a reload; None: there is nothing to reload."""
 
     def __init__(
-        self, config: Config, store: Store, clock: Clock, load: Callable[[], Config] | None, telemetry_path: str
+        self,
+        config: Config,
+        store: Store,
+        clock: Clock,
+        load: Callable[[], Config] | None,
+        telemetry_path: str,
+        *,
+        guard: Guard | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -74,6 +82,7 @@ class App:
             reload=self.reload,
             status=self._status,
             scraped=self._announcer.note_scrape,
+            guard=guard,
         )
 
     # --- life

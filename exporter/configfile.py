@@ -231,7 +231,7 @@ def choice(*choices: str) -> Read:
     return read
 
 
-def compose(content: bytes, reader: Reader) -> yaml.Node | None:
+def compose(content: bytes, reader: Reader, wanted: str = "one with the key stores") -> yaml.Node | None:
     try:
         text = content.decode("utf-8-sig")
         documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
@@ -250,7 +250,7 @@ def compose(content: bytes, reader: Reader) -> yaml.Node | None:
         reader.problem(mark.line + 1 if mark is not None else 1, "", f"not YAML: {words}")
         return None
     if len(documents) != 1:
-        reader.problem(1, "", f"{len(documents)} documents, wanted one with the key stores")
+        reader.problem(1, "", f"{len(documents)} documents, wanted {wanted}")
     elif _nodes(documents[0], NODES_MAX) < 0:
         reader.problem(1, "", f"more than {NODES_MAX} values")
     else:

@@ -23,7 +23,6 @@ COMMANDS: Final = {
 }
 ADDRESSES: Final = [("", 10058)]
 RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
-WEB_CONFIG_BYTES_MAX: Final = 1 << 20
 WATCH_SECONDS_MAX: Final = 3600.0
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?")
@@ -117,7 +116,7 @@ def _run_flags(run: argparse.ArgumentParser) -> None:
                      help="folder of the durable state (default data)")  # fmt: skip
     _web_flags(run, ":10058 on every address")
     run.add_argument("--web.config.file", dest="web_config_file", type=Path, default=None, metavar="FILE",
-                     help="TLS and authentication, in exporter-toolkit's format: not in this version")  # fmt: skip
+                     help="TLS and authentication, in exporter-toolkit's format")  # fmt: skip
 
 
 def _probe_flags(probe: argparse.ArgumentParser) -> None:
@@ -160,22 +159,3 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if command in ("run", "demo") and arguments.listen_addresses is None:
         arguments.listen_addresses = [("127.0.0.1", 10058)] if command == "demo" else list(ADDRESSES)
     return arguments
-
-
-def web_config_problem(path: Path | None) -> str | None:
-    """What is wrong with --web.config.file. A file that asks for protection is never passed over in silence."""
-    if path is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            content = file.read(WEB_CONFIG_BYTES_MAX + 1)
-    except OSError as error:
-        return f"{path}: cannot be read ({error.strerror or type(error).__name__})"
-    lines = (line.strip() for line in content.decode("utf-8", "replace").splitlines())
-    meaningful = [line for line in lines if line not in ("", "---", "...", "{}") and not line.startswith("#")]
-    if meaningful or len(content) > WEB_CONFIG_BYTES_MAX:
-        return (
-            f"{path}: TLS and authentication from --web.config.file are not supported by this version, "
-            "and it will not serve without them"
-        )
-    return None

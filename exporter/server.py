@@ -12,7 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from exporter import __version__
+from exporter.clock import Clock
 from exporter.exposition import Exposition
+from exporter.guard import Guard
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
 
 SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
@@ -48,7 +50,10 @@ class StoreStatus:
 
 
 class Server:
-    """`scraped(client, is_scraper, version)` is called when a page of metrics was written whole."""
+    """`scraped(client, is_scraper, version)` is called when a page of metrics was written whole.
+
+    `guard` None: the pages are everybody's.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Server:
         reload: Callable[[], Awaitable[Sequence[str]]],
         status: Callable[[], Sequence[StoreStatus]],
         scraped: Callable[[tuple[str, str], bool, int], None],
+        guard: Guard | None = None,
     ) -> None:
         self._exposition = exposition
         self._telemetry_path = telemetry_path
@@ -66,10 +72,13 @@ class Server:
         self._reload = reload
         self._status = status
         self._scraped = scraped
+        self._guard = guard if guard is not None else Guard(None, Clock())
+        self._bound: list[tuple[str, int]] = []
         self._runner: web.AppRunner | None = None
 
     def application(self) -> web.Application:
-        application = web.Application()
+        application = web.Application(middlewares=[self._guard.middleware])
+        application.on_response_prepare.append(self._guard.add_headers)
         application.router.add_get(self._telemetry_path, self._metrics)
         if self._telemetry_path != "/":
             application.router.add_get("/", self._landing)
@@ -80,16 +89,22 @@ class Server:
 
     async def start(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Listens; returns what was bound. Raises OSError where an address is taken."""
+        self._guard.tell()
         # The library waits twice as long as it is told: for the answer, and for the request that it then cancels.
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS / 2)
         await self._runner.setup()
         try:
             for host, port in addresses:
-                await web.TCPSite(self._runner, host or None, port).start()
+                await web.TCPSite(self._runner, host or None, port, ssl_context=self._guard.listening_context()).start()
         except BaseException:
             await self.stop()
             raise
-        return [address[:2] for address in self._runner.addresses]
+        self._bound = [address[:2] for address in self._runner.addresses]
+        return self._bound
+
+    def may_show_answers(self) -> bool:
+        """Whether a page may show what receivers answered; to be asked anew for each."""
+        return self._guard.may_show_answers(self._bound)
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__, flags, logs
-from exporter.flags import WEB_CONFIG_BYTES_MAX, address, parse, telemetry_path, web_config_problem
+from exporter.flags import address, parse, telemetry_path
 from exporter.simulator import SCENARIOS
 
 
@@ -227,39 +227,6 @@ def test_a_path_of_its_own_is_taken_for_the_metrics(text: str) -> None:
 def test_a_path_that_others_have_or_no_request_finds_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="wanted a path like /metrics"):
         telemetry_path(text)
-
-
-def test_without_a_web_config_nothing_is_wrong_with_it() -> None:
-    assert web_config_problem(None) is None
-
-
-@pytest.mark.parametrize(
-    "content", ["", "\n", "{}", "{}\n", "---\n{}\n...\n", "# tls_server_config:\n", "# a\n\n{}  \n"]
-)
-def test_a_web_config_that_asks_for_nothing_is_let_pass(tmp_path: Path, content: str) -> None:
-    (tmp_path / "web.yml").write_text(content)
-    assert web_config_problem(tmp_path / "web.yml") is None
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"tls_server_config:\n  cert_file: a\n", b"basic_auth_users:\n  a: b\n", b"{tls_server_config: {}}", b"nonsense", b"null",
-     "# a\n{basic_auth_users: {}}".encode("utf-16"), b"#" * WEB_CONFIG_BYTES_MAX + b"\nbasic_auth_users: {a: b}\n", b"\xff\xfe"],
-    ids=range(8),
-)  # fmt: skip
-def test_a_web_config_that_asks_for_anything_is_refused_and_not_passed_over(tmp_path: Path, content: bytes) -> None:
-    where = tmp_path / "web.yml"
-    where.write_bytes(content)
-    assert web_config_problem(where) == (
-        f"{where}: TLS and authentication from --web.config.file are not supported by this version, "
-        "and it will not serve without them"
-    )
-
-
-def test_a_web_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    gone = tmp_path / "web.yml"
-    assert web_config_problem(gone) == f"{gone}: cannot be read (No such file or directory)"
-    assert web_config_problem(tmp_path) == f"{tmp_path}: cannot be read (Is a directory)"
 
 
 def test_every_command_that_is_offered_has_a_parser() -> None:

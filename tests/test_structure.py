@@ -52,14 +52,22 @@ HOST_IN_PURE = {
 }
 # A library's only users.
 USERS = {
-    "aiohttp": {"api", "app", "server", "simulator", "prober"},  # the last hands on a session that app has made
+    "aiohttp": {
+        "api",
+        "app",
+        "guard",
+        "server",
+        "simulator",
+        "prober",
+    },  # the last hands on a session that app has made
     "sqlite3": {"store", "rows", "statefile", "reconcile", "__main__"},  # the last knows its errors alone
-    "yaml": {"config", "configfile"},
+    "yaml": {"config", "configfile", "tlsconfig", "webconfig"},
+    "bcrypt": {"passwords"},
     "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
     "random": {"clock", *(SIMULATED & PURE)},
     "time": {"clock"},
     "uuid": set(),
-    "secrets": set(),
+    "secrets": {"passwords"},  # the key of digests, which has to be hard to guess
     **{f"exporter.{name}": {*SIMULATED, "flags", "__main__"} for name in SIMULATED},
 }
 # Who sleeps without being told by a clock that is an argument.

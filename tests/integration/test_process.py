@@ -155,15 +155,6 @@ async def test_config_check_ends_with_0_or_2_and_does_not_start(exporter: Export
     assert bad.output == (f"{exporter.config}:10: stores[0].page_limt: unknown key, did you mean 'page_limit'?\n")
 
 
-async def test_a_web_config_that_asks_for_protection_is_refused_and_not_passed_over(exporter: Exporter) -> None:
-    web = exporter.folder / "web.yml"
-    web.write_text("basic_auth_users: {}\n")
-    command = (sys.executable, "-m", "exporter", f"--config.file={exporter.config}", f"--web.config.file={web}")
-    async with started(*command) as process:
-        assert await process.ended() == 2
-    assert "not supported by this version" in process.output
-
-
 async def test_once_prints_what_a_scrape_would_get_and_leaves_no_state(exporter: Exporter) -> None:
     exporter.configure(history="count")
     exporter.epcc.add(log("a", now_ns(-1)))
