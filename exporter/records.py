@@ -163,7 +163,7 @@ def _data(envelope: dict[str, Any]) -> list[Any]:
 def _total(results: Any) -> int | None:
     # `meta.total` counts pages, `results.total` records: only the second is a total.
     total = values.number(results.get("total")) if isinstance(results, dict) else None
-    return int(total) if total is not None and 0 <= total < 2**53 else None
+    return int(total) if total is not None and total >= 0 else None
 
 
 # --- a record as EPCC writes it: what is not named here is passed over without being taken out of the JSON

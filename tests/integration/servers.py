@@ -57,30 +57,25 @@ def promtool(of: str, *arguments: str | Path, stdin: str | None = None) -> subpr
     )  # fmt: skip
 
 
-class Prometheus:
-    """One server with an empty storage of its own below `folder`; scrapes each second. Start it at most once."""
+class Server:
+    """One server's process and its HTTP API, with all that it writes below `folder`. Start it at most once."""
+
+    kind = ""  # for errors
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self.storage = folder / "data"
         self.url = ""
         self._folder = folder
-        self._log = folder / "prometheus.log"
+        self._log = folder / f"{self.kind.lower()}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
 
-    async def start(self, targets: Mapping[str, int], *flags: str, **job: object) -> None:
-        """Ready when it returns. `targets`: a job's name → the port on 127.0.0.1; `job`: more keys of each job."""
+    async def _launch(self, executable: str, *arguments: str) -> None:
+        """Ready when it returns."""
         assert self._process is None, "already started"
-        arguments = [
-            f"--config.file={self._config(targets, job)}",
-            f"--storage.tsdb.path={self.storage}",
-            "--web.listen-address=127.0.0.1:0",
-            *flags,
-        ]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                program("prometheus", self.name), *arguments, cwd=self._folder,
+                program(executable, self.name), *arguments, cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(READY_SECONDS))
@@ -94,6 +89,58 @@ class Prometheus:
         except BaseException:
             await self.stop()
             raise
+
+    async def stop(self) -> None:
+        """Its storage stays, for promtool. Harmless where it never started or has ended."""
+        if self._session is not None:
+            await self._session.close()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise self._error("did not stop in time") from None
+
+    async def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._session is not None
+        if self._process.returncode is not None:
+            raise self._error(f"ended with {self._process.returncode}")
+        listening = LISTENING.search(self._log.read_text(errors="replace"))
+        if listening is None:
+            return False
+        self.url = f"http://127.0.0.1:{listening[1]}"
+        async with self._session.get(f"{self.url}/-/ready") as response:
+            return response.status == 200
+
+    def _error(self, problem: str) -> ServerError:
+        end = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return ServerError("\n".join([f"{self.name} {self.kind} ({version(self.name)}): {problem}", *end]))
+
+
+class Prometheus(Server):
+    """With an empty storage of its own below `folder`; scrapes each second."""
+
+    kind = "Prometheus"
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name, folder)
+        self.storage = folder / "data"
+        self.settings: dict[str, object] = {}  # of its configuration, beside the jobs; read by `start`
+
+    async def start(self, targets: Mapping[str, int], *flags: str, **job: object) -> None:
+        """Ready when it returns. `targets`: a job's name → the port on 127.0.0.1; `job`: more keys of each job."""
+        await self._launch(
+            "prometheus",
+            f"--config.file={self._config(targets, job)}",
+            f"--storage.tsdb.path={self.storage}",
+            "--web.listen-address=127.0.0.1:0",
+            *flags,
+        )
 
     async def query(self, expression: str) -> dict[str, float]:
         """An instant query: each series as `name{label="value",…}`, without `job` and `instance`, → its value now."""
@@ -129,21 +176,6 @@ class Prometheus:
             raise self._error(f"{path}: {answer['error']}")
         return answer["data"]
 
-    async def stop(self) -> None:
-        """Its storage stays, for promtool. Harmless where it never started or has ended."""
-        if self._session is not None:
-            await self._session.close()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise self._error("did not stop in time") from None
-
     def promtool(self, *arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return promtool(self.name, *arguments, stdin=stdin)
 
@@ -152,26 +184,11 @@ class Prometheus:
             {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}], **job}
             for name, port in targets.items()
         ]
-        config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "scrape_configs": jobs}
+        intervals = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config = {"global": intervals, "scrape_configs": jobs, **self.settings}
         path = self._folder / "prometheus.yml"
         path.write_text(json.dumps(config, indent=1))  # JSON is YAML
         return path
-
-    async def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._session is not None
-        if self._process.returncode is not None:
-            raise self._error(f"ended with {self._process.returncode}")
-        listening = LISTENING.search(self._log.read_text(errors="replace"))
-        if listening is None:
-            return False
-        self.url = f"http://127.0.0.1:{listening[1]}"
-        async with self._session.get(f"{self.url}/-/ready") as response:
-            return response.status == 200
-
-    def _error(self, problem: str) -> ServerError:
-        end = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return ServerError("\n".join([f"{self.name} Prometheus ({version(self.name)}): {problem}", *end]))
 
 
 def series(labels: Mapping[str, str]) -> str:

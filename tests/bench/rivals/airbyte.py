@@ -9,7 +9,7 @@ import logging
 import sys
 from typing import Any
 
-from airbyte_cdk.models import (  # type: ignore[import-not-found]  # in an environment of its own
+from airbyte_cdk.models import (  # in an environment of its own
     AirbyteStream,
     ConfiguredAirbyteCatalog,
     ConfiguredAirbyteStream,
@@ -17,7 +17,7 @@ from airbyte_cdk.models import (  # type: ignore[import-not-found]  # in an envi
     SyncMode,
     Type,
 )
-from airbyte_cdk.sources.declarative.concurrent_declarative_source import (  # type: ignore[import-not-found]
+from airbyte_cdk.sources.declarative.concurrent_declarative_source import (
     ConcurrentDeclarativeSource,
 )
 

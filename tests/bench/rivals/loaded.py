@@ -14,10 +14,10 @@ from typing import Any
 
 os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL"}
 
-import dlt  # type: ignore[import-not-found]  # in an environment of its own
-from dlt.sources.helpers.rest_client import RESTClient  # type: ignore[import-not-found]
-from dlt.sources.helpers.rest_client.auth import BearerTokenAuth  # type: ignore[import-not-found]
-from dlt.sources.helpers.rest_client.paginators import OffsetPaginator  # type: ignore[import-not-found]
+import dlt  # in an environment of its own
+from dlt.sources.helpers.rest_client import RESTClient
+from dlt.sources.helpers.rest_client.auth import BearerTokenAuth
+from dlt.sources.helpers.rest_client.paginators import OffsetPaginator
 
 LIMIT = 100
 
