@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import platform
@@ -27,6 +28,7 @@ from exporter.statefile import LockedError, NewerStateError
 OK: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
+GC_THRESHOLDS: Final = (50_000, 20, 20)  # Python's own (700, 10, 10) look through a long catching-up again and again
 DEMO_POLL_SECONDS: Final = 2.0
 DEMO_LOOKBACK_SECONDS: Final = 60.0
 
@@ -40,6 +42,7 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """The exit code: 0 stopped or done, 1 failed, 2 wrong usage or configuration."""
     arguments = flags.parse(argv)
+    gc.set_threshold(*GC_THRESHOLDS)
     logs.setup(arguments.log_level, arguments.log_format, sys.stderr)
     try:
         if arguments.command == "simulate":

@@ -93,7 +93,7 @@ def read_time(value: Any) -> int | None:
     if match is None:
         return None
     second, digits, zone = match.groups()
-    seconds = _seconds(second, (zone or "Z").upper())
+    seconds = _seconds(second, (zone or "+00:00").upper())
     if seconds is None:
         return None
     nanoseconds = seconds * 1_000_000_000 + int((digits or "0")[:9].ljust(9, "0"))

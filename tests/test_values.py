@@ -21,8 +21,10 @@ def page(*records: Any, **envelope: Any) -> bytes:
 
 
 def test_a_record_beside_an_odd_one_is_read_as_it_would_be_alone() -> None:
-    alone, beside = read_page(page(GOOD)), read_page(page(GOOD, ODD))
+    unanswered = {**GOOD, "id": "unanswered", "status_code": None, "error_detail": "no such host"}
+    alone, beside = read_page(page(GOOD, unanswered)), read_page(page(GOOD, unanswered, ODD))
     assert beside.attempts == alone.attempts
+    assert beside.attempts[1].reason == "dns"
     assert [each.reason for each in beside.rejected] == ["invalid"]
     assert beside.keys[0] == "good"
 
