@@ -20,7 +20,8 @@ from exporter.metrics import OwnMetrics
 from exporter.server import Server
 from tests.certificates import client, replace, write_ca, write_pair
 
-HASHED = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+# One salt for all processes: the hash stands in names of tests, which each worker must find the same.
+HASHED = bcrypt.hashpw(b"secret", b"$2b$04$epccexporterepccexporu").decode()
 USERS = f"basic_auth_users:\n  alice: {HASHED}\n"
 TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server-key.pem\n"
 CLIENTS = f"{TLS}  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"

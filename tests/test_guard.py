@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -229,7 +228,6 @@ def test_a_file_with_problems_is_no_guard_at_the_start(tmp_path: Path) -> None:
         (CLIENTS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"), ["0.0.0.0"], False),
         (CLIENTS.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven") + USERS, ["0.0.0.0"], True),
     ],
-    ids=itertools.count(),  # hashes are salted anew in each process
 )
 def test_receivers_answers_are_shown_to_those_who_are_known_or_on_this_machine(
     site: Site, content: str | None, hosts: list[str], may: bool
