@@ -75,6 +75,12 @@ async def alertmanager(prometheus: Prometheus, tmp_path: Path) -> AsyncIterator[
         await server.stop()
 
 
+def paged(phone: Phone) -> set[str]:
+    """Names of the alerts that paged, but for the one that a busy machine may add: its first scrape can take longer
+    than the 4 s to which the 3 minutes of EpccExporterDown are shortened here."""
+    return {alert["labels"]["alertname"] for alert in phone.told("page")} - {"EpccExporterDown"}
+
+
 async def test_a_broken_receiver_wakes_somebody_with_the_reason_and_lets_them_sleep_again(
     tmp_path: Path, prometheus: Prometheus, alertmanager: Alertmanager
 ) -> None:
@@ -117,7 +123,7 @@ async def test_a_broken_receiver_wakes_somebody_with_the_reason_and_lets_them_sl
             shop.tries(SHIPPING, 200, 1)
             _, ended = await phone.rings("page", "EpccIntegrationDown", "resolved", integration_name="Order shipping")
             assert ended["labels"]["store"] == "acme"
-            assert {alert["labels"]["alertname"] for alert in phone.told("page")} == {"EpccIntegrationDown"}
+            assert paged(phone) == {"EpccIntegrationDown"}
             assert phone.told("ticket") == phone.told("note") == []
             await process.end()
 
@@ -155,6 +161,4 @@ async def test_refused_credentials_wake_somebody_with_the_reason_and_no_other_pa
                 "EPCC refuses the exporter at store acme (auth: the client id"
             )
             assert page["labels"]["reason"] == "auth"
-            told = {alert["labels"]["alertname"] for alert in phone.told("page")}
-            # On a busy machine the first scrape can take longer than the 4 s to which the 3 minutes are shortened.
-            assert told - {"EpccExporterDown"} == {"EpccExporterAuthFailing"}
+            assert paged(phone) == {"EpccExporterAuthFailing"}
