@@ -10,7 +10,6 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.intake import BATCH_ATTEMPTS
 from exporter.manners import ENVELOPES, TOTALS, Manners
 from tests.simulation.traffic import Traffic
 
@@ -44,7 +43,6 @@ class Scenario:
     told: bool = True  # a shortfall must be told
     punctual: bool = True  # ... and no log is left to an audit
     early_traffic: bool = False  # logs arrive during the first walk already
-    batch: int = BATCH_ATTEMPTS  # attempts of a transaction, beyond which a walk goes on while they are committed
 
     @property
     def lookback(self) -> float:
@@ -100,9 +98,8 @@ def _base(seed: int, profile: str, chooser: random.Random) -> Scenario:
         "history": history, "lookback": lookback, "poll_interval": 10.0, "page_limit": chooser.choice([5, 7, 10, 25, 100]),
         "reconcile_interval": chooser.choice([0.0, 0.0, 40.0]), "request_timeout": 3.0,
     }  # fmt: skip
-    batch = random.Random(f"batch {seed}").choice([BATCH_ATTEMPTS, 4, 15])
     return Scenario(
-        seed, profile, manners, traffic, _kills(chooser, chooser.choice([0, 0, 1, 2])), settings, batch=batch,
+        seed, profile, manners, traffic, _kills(chooser, chooser.choice([0, 0, 1, 2])), settings,
         scrapers=chooser.choice([(10.0,), (7.0, 15.0)]),
         early_traffic=history == "count" and chooser.random() < 0.5,
     )  # fmt: skip
