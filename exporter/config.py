@@ -26,6 +26,7 @@ from exporter.configfile import (
     duration,
     kind_of,
     number,
+    read_whole,
     shown,
     text_of,
 )
@@ -119,12 +120,7 @@ class Config:
 
 def _read_secret(path: Path) -> str:
     """Raises OSError, and ValueError with what is wrong, in words without path or content."""
-    if path.exists() and not path.is_file():
-        raise ValueError("not a regular file")  # a pipe would be waited for, and can be read only once
-    with path.open("rb") as file:
-        content = file.read(SECRET_BYTES_MAX + 1)
-    if len(content) > SECRET_BYTES_MAX:
-        raise ValueError(f"larger than {SECRET_BYTES_MAX} bytes")
+    content = read_whole(path, SECRET_BYTES_MAX)
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:

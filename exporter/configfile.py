@@ -49,6 +49,17 @@ def show_duration(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
+def read_whole(path: Path, bytes_max: int) -> bytes:
+    """Raises OSError, and ValueError with what is wrong, in words without path or content."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")  # a pipe would be waited for, and can be read only once
+    with path.open("rb") as file:
+        content = file.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        raise ValueError(f"larger than {bytes_max} bytes")
+    return content
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """A scalar's text. `shown` is what a problem may print of it."""
@@ -99,14 +110,8 @@ class Reader:
         return Scalar(text, line, node.style is None, "a value" if secret else shown(text), null)
 
     def _from_file(self, name: str, line: int, path: str, *, secret: bool) -> Scalar | None:
-        where = self.folder / name
         try:
-            if where.exists() and not where.is_file():
-                raise ValueError("not a regular file")  # a pipe would be waited for
-            with where.open("rb") as file:
-                content = file.read(FILE_BYTES_MAX + 1)
-            if len(content) > FILE_BYTES_MAX:
-                raise ValueError(f"larger than {FILE_BYTES_MAX} bytes")
+            content = read_whole(self.folder / name, FILE_BYTES_MAX)
             return Scalar(content.decode().strip(), line, True, f"the content of {name}", given=False)
         except UnicodeDecodeError:
             wrong = "not UTF-8"

@@ -26,8 +26,11 @@ from exporter.tally import Tally
 BATCH_ATTEMPTS: Final = (
     5_000  # per transaction: large enough that fsync is cheap, small enough to hold the disk shortly
 )
-REMEMBERED_MAX: Final = 10_000  # rejected records and late ids told apart; beyond it the oldest may be reported again
+REMEMBERED_MAX: Final = 10_000  # rejected records, late ids, folded values told apart; what is beyond is told again
 LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long
+
+# Shown with a name like an integration, so that alerts, which name whom they are about, know it too.
+_FOLDED: Final = Integration(OTHER, OTHER, "", enabled=True)
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -301,7 +304,7 @@ class Intake:
         changes: dict[str, Shown | None] = {
             integration: Shown(
                 self.tallies[integration],
-                self.integrations.get(integration),
+                _FOLDED if integration == OTHER else self.integrations.get(integration),
                 self._unlogged_of(integration),
                 self._exemplars.get(integration),
             )

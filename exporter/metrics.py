@@ -197,7 +197,7 @@ FAMILIES: Final = (
            _stamp(lambda t: t.last_success_ns)),
     Family(f"{_P}last_failure_timestamp_seconds", "gauge", "When the latest failed attempt was logged.", (),
            _stamp(lambda t: t.last_failure_ns)),
-    Family(f"{_P}info", "gauge", "1 for each integration that EPCC lists; joins its name and type to its id.",
+    Family(f"{_P}info", "gauge", "1 for each integration that EPCC lists, and other; joins name and type to the id.",
            ("integration_name", "integration_type"), _info),
     Family(f"{_P}enabled", "gauge", "Whether the integration is enabled: a disabled one receives nothing.", (),
            _enabled),

@@ -17,6 +17,7 @@ from exporter.clock import Clock
 from exporter.config import StoreConfig
 from exporter.feeds import Feeds
 from exporter.fetch import LIMIT_CODES, Fetch
+from exporter.folding import OTHER
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.reconcile import Reconciler
@@ -196,7 +197,7 @@ class StorePoller:
         marks, now_ns = self.intake.marks.copied(), self._clock.wall_ns()
         alive, self.intake.alive = self.intake.alive, set()
         gone = {}
-        for integration_id in self.intake.tallies.keys() - self.intake.integrations.keys():
+        for integration_id in self.intake.tallies.keys() - self.intake.integrations.keys() - {OTHER}:
             since_ns = marks.gone.get(integration_id)
             gone[integration_id] = now_ns if since_ns is None or integration_id in alive else since_ns
         shown = {*self.intake.tallies, *(value for _, value in self.intake.folded)}

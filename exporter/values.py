@@ -53,7 +53,7 @@ def flag(value: Any) -> bool | None:
 
 
 def status(value: Any) -> str:
-    """ "100" to "599", "none" where there is no code, "other"."""
+    """The code, from 100 to 599, as text; `none` where there is none, else `other`."""
     if type(value) is int and (known := _CODES.get(value)) is not None:
         return known
     if value is None or value == "" or isinstance(value, bool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.configfile import FILE_BYTES_MAX
+from exporter.configfile import FILE_BYTES_MAX, read_whole
 
 # What tells one content of a file from the next: device, inode, size, times. None: it cannot be looked at.
 _Stamp = tuple[int, ...] | None
@@ -19,13 +19,7 @@ class Watched:
     def read(self, path: Path) -> bytes:
         """Raises OSError, and ValueError with what is wrong, in words without path or content."""
         self._stamps[path] = _stamp(path)
-        if path.exists() and not path.is_file():
-            raise ValueError("not a regular file")  # a pipe would be waited for
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-        if len(content) > FILE_BYTES_MAX:
-            raise ValueError(f"larger than {FILE_BYTES_MAX} bytes")
-        return content
+        return read_whole(path, FILE_BYTES_MAX)
 
     def changed(self) -> bool:
         """Whether any file that was to be read has changed, come or gone since; links are followed."""

@@ -69,6 +69,10 @@ class _EncryptedKeyError(Exception):
     """OpenSSL asks for a passphrase; without this it would ask on the terminal."""
 
 
+class _NoFilesInMemoryError(Exception):
+    """What stands inline has nowhere to go but a disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """tls_server_config. A certificate or a key is a file, or the PEM text itself."""
@@ -162,7 +166,7 @@ def _load_pair(context: ssl.SSLContext, tls: Tls) -> None:
     with ExitStack() as stack:
         try:
             cert, key = (stack.enter_context(_as_file(pem)) for pem in (tls.cert, inline_key))
-        except NotImplementedError:
+        except _NoFilesInMemoryError:
             raise TlsError(
                 "cert" if isinstance(tls.cert, str) else "key",
                 "on this system nothing can stand in the file itself, for want of files in memory: Python's ssl reads "
@@ -195,7 +199,7 @@ def _as_file(pem: Path | str) -> Iterator[str]:
         yield str(pem)
         return
     if not hasattr(os, "memfd_create") or not Path("/proc/self/fd").is_dir():
-        raise NotImplementedError
+        raise _NoFilesInMemoryError
     descriptor = os.memfd_create("pem")
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ class Site:
 
     def scraper(self, stem: str = "scraper") -> ssl.SSLContext:
         return client(self.ca, pair=self.folder / stem)
+
+
+@pytest.fixture(name="site")
+async def a_site(tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    if made.server is not None:
+        await made.server.stop()
 
 
 def problems_told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -124,12 +124,19 @@ def test_a_store_past_its_limit_says_so_once_and_counts_on(tmp_path: Path, caplo
             assert len(tallies) == 3
             assert OTHER in tallies
             assert OTHER not in world.poller.intake.known_integrations()
+            assert OTHER not in world.poller.intake.marks.gone  # it is of integrations that are there
             return str((await world.exposition.rendered("text", gzip=False)).body.decode())
         finally:
             world.close()
 
     text = run(live())
     assert 'epcc_integration_attempts_total{integration_id="other",store="acme"}' in text
+    # Alerts join names and skip what is disabled: without these two nobody would be woken for what was folded.
+    assert (
+        'epcc_integration_info{integration_id="other",integration_name="other",integration_type="",store="acme"} 1.0'
+        in text
+    )
+    assert 'epcc_integration_enabled{integration_id="other",store="acme"} 1.0' in text
     folded = [line for line in text.splitlines() if line.startswith("epcc_exporter_series_folded_total{")]
     # Three integrations; and of the two series left for a 200, "other" has taken one.
     assert folded == ['epcc_exporter_series_folded_total{store="acme"} 4.0']

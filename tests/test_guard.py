@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -18,17 +17,19 @@ from exporter.guard import Guard
 from exporter.metrics import OwnMetrics
 from exporter.passwords import BusyError
 from exporter.server import Server
-from tests.guarded import ALICE, CLIENTS, REFUSED, TLS, USERS, Site, basic, problems_told
+from tests.guarded import (
+    ALICE,
+    CLIENTS,
+    REFUSED,
+    TLS,
+    USERS,
+    Site,
+    a_site,  # noqa: F401  # pytest finds it
+    basic,
+    problems_told,
+)
 
 PATHS = ("/metrics", "/", "/-/healthy", "/-/ready", "/nope", "/api/v1/status")
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    if made.server is not None:
-        await made.server.stop()
 
 
 # --- passwords

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,16 +11,16 @@ import trustme
 
 from exporter.webtls import names_of
 from tests.certificates import client, write_ca, write_pair
-from tests.guarded import ALICE, CLIENTS, REFUSED, TLS, USERS, Site, problems_told
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    if made.server is not None:
-        await made.server.stop()
-
+from tests.guarded import (
+    ALICE,
+    CLIENTS,
+    REFUSED,
+    TLS,
+    USERS,
+    Site,
+    a_site,  # noqa: F401  # pytest finds it
+    problems_told,
+)
 
 # --- TLS
 

@@ -75,6 +75,15 @@ async def alertmanager(prometheus: Prometheus, tmp_path: Path) -> AsyncIterator[
         await server.stop()
 
 
+def loaded(folder: Path, alertmanager: Alertmanager) -> dict[str, object]:
+    """The rules, and whom they tell."""
+    target = alertmanager.url.removeprefix("http://")
+    return {
+        "rule_files": faster_rules(folder),
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [target]}]}]},
+    }
+
+
 def paged(phone: Phone) -> set[str]:
     """Names of the alerts that paged, but for the one that a busy machine may add: its first scrape can take longer
     than the 4 s to which the 3 minutes of EpccExporterDown are shortened here."""
@@ -87,12 +96,7 @@ async def test_a_broken_receiver_wakes_somebody_with_the_reason_and_lets_them_sl
     shop, phone = Shop(), Phone()
     async with phone.listening(), Exporter(tmp_path / "exporter", shop.epcc) as exporter:
         await alertmanager.start(phone.url, FASTER)
-        prometheus.settings = {
-            "rule_files": faster_rules(tmp_path),
-            "alerting": {
-                "alertmanagers": [{"static_configs": [{"targets": [alertmanager.url.removeprefix("http://")]}]}]
-            },
-        }
+        prometheus.settings = loaded(tmp_path, alertmanager)
         async with exporter.running() as process:
             await prometheus.start({"epcc-exporter": int(exporter.url.rpartition(":")[2])})
             for integration in (SHIPPING, ERP):
@@ -145,12 +149,7 @@ async def test_refused_credentials_wake_somebody_with_the_reason_and_no_other_pa
     shop, phone = Shop(), Phone()
     async with phone.listening(), Exporter(tmp_path / "exporter", shop.epcc) as exporter:
         await alertmanager.start(phone.url, FASTER)
-        prometheus.settings = {
-            "rule_files": faster_rules(tmp_path),
-            "alerting": {
-                "alertmanagers": [{"static_configs": [{"targets": [alertmanager.url.removeprefix("http://")]}]}]
-            },
-        }
+        prometheus.settings = loaded(tmp_path, alertmanager)
         async with exporter.running():
             await prometheus.start({"epcc-exporter": int(exporter.url.rpartition(":")[2])})
             await prometheus.until("epcc_up", lambda answer: list(answer.values()) == [1])

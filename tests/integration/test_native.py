@@ -20,6 +20,14 @@ STARTS = "--enable-feature=native-histograms,exemplar-storage,created-timestamp-
 HISTOGRAM = "epcc_integration_processing_seconds"
 
 
+def shop() -> Epcc:
+    """With one integration, and a log before the exporter's time."""
+    epcc = Epcc()
+    epcc.add_integration(Integration("shipping", "Order shipping"))
+    epcc.add(log("before", time.time_ns() - 10**9))
+    return epcc
+
+
 def is_2(prometheus: servers.Prometheus) -> bool:
     return "version 2." in servers.version(prometheus.name)
 
@@ -27,9 +35,7 @@ def is_2(prometheus: servers.Prometheus) -> bool:
 async def test_a_native_histogram_gives_quantiles_and_exemplars_name_the_failing_job(
     tmp_path: Path, prometheus: servers.Prometheus
 ) -> None:
-    epcc = Epcc()
-    epcc.add_integration(Integration("shipping", "Order shipping"))
-    epcc.add(log("before", time.time_ns() - 10**9))
+    epcc = shop()
     async with Exporter(tmp_path / "exporter", epcc) as exporter, exporter.running():
         await prometheus.start({"epcc": int(exporter.url.rpartition(":")[2])}, NATIVE)
         await prometheus.until(f"histogram_count({HISTOGRAM})", lambda answer: only(answer) == 0)
@@ -57,9 +63,7 @@ async def test_a_native_histogram_gives_quantiles_and_exemplars_name_the_failing
 async def test_a_start_timestamp_shows_the_zero_that_nobody_scraped(
     tmp_path: Path, prometheus: servers.Prometheus
 ) -> None:
-    epcc = Epcc()
-    epcc.add_integration(Integration("shipping", "Order shipping"))
-    epcc.add(log("before", time.time_ns() - 10**9))
+    epcc = shop()
     async with Exporter(tmp_path / "exporter", epcc) as exporter, exporter.running():
         await exporter.ready()
         epcc.add(*[log(f"log{n}", time.time_ns()) for n in range(7)])
