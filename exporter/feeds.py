@@ -23,12 +23,13 @@ from exporter.metrics import OwnMetrics
 from exporter.questions import ANY, NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
 from exporter.records import Page, read_jobs, read_page
 from exporter.rows import Feed, Gap, Marks
-from exporter.walk import Walk
+from exporter.walk import THROUGH, Walk
 
 OFFSET_LIMIT: Final = 10_000  # EPCC's documented soft limit, until this store has shown its own
 FEW_INTEGRATIONS: Final = 5  # `include` naming no more than these is read from their own lists
 AUDIT_EVERY: Final = 4  # complete walks: every fourth goes down to `keep`, for logs later than `lookback`
 JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset limit
+GROWN_MAX: Final = 3  # short pages of a job list with jobs that none had shown: it grows while it is read
 UNREACHED_SHOWN_MAX: Final = 10  # integrations that a log line names
 VOTES: Final = 2  # walks in a row that must see another order before it is believed
 
@@ -73,7 +74,7 @@ class Feeds:
         if not complete and not ended.complete:
             await self._intake.flush(_now(ended, marks))
             # One that came through without a proof waits for the next complete walk, which is due in half a lookback.
-            return Result(complete=False, again=ended.how not in ("known", "floor", "end") or ended.broken)
+            return Result(complete=False, again=ended.how not in ("known", *THROUGH) or ended.broken)
         gaps: list[Gap] = []
         if not ended.complete:
             ended, gaps = await self._reach_further(ended, marks)
@@ -223,7 +224,7 @@ class Feeds:
         first = not marks.begun
         now_ns = _now(ended, marks)
         floor_before = marks.floor_ns
-        if floor_before is not None and ended.complete and ended.how == "end" and not ended.ground and (
+        if floor_before is not None and ended.complete and ended.how != "floor" and not ended.ground and (
             ended.newest_ns is not None
         ):  # fmt: skip
             # The whole list was read, and nothing on it was known: retention has passed what had been counted.
@@ -255,12 +256,13 @@ class Feeds:
 async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], bool, int]:
     """The job ids that EPCC lists, whether it pages them or not; whether these are all; its clock (ns).
 
-    No paging is documented for this list, so it is swept like any other: an empty page is not its end.
+    No paging is documented for this list, so it is swept like any other: an empty page is not its end. One that grows
+    at its end as fast as it is read has none, nor times that show a present: the next look sees what came after this.
     """
     goal = Goal(0, None, None, whole=True, quick=False, order=ANY, tail_hint=None, page_limit=limit)
     questions = Walk(goal).start()
     found: dict[str, None] = {}
-    longest = server_ns = 0
+    longest = server_ns = grown = 0
     try:
         ask = next(questions)
         while True:
@@ -272,10 +274,15 @@ async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], boo
                     raise
                 ask = questions.send(Refused())
                 continue
+            before = len(found)
             found.update(dict.fromkeys(ids))
             longest = max(longest, length)
+            grown += before < len(found) and length < longest
             if longest > max(PAGE_LIMIT_MIN, limit):
                 return list(found), True, server_ns  # longer than asked for: not paged at all
+            if grown >= GROWN_MAX:
+                questions.close()
+                return list(found), False, server_ns
             ask = questions.send(Got(ask.offset, Page((), (), tuple(ids), None), frozenset(ids), server_ns))
     except StopIteration as stop:
         ended: Ended = stop.value

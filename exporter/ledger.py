@@ -28,7 +28,7 @@ class Job(msgspec.Struct, gc=False):
 
     first_ns: int  # earliest attempt seen
     last_ns: int  # latest attempt seen
-    first_known: bool = False  # the attempt that is number 1 was seen: nothing earlier can come
+    first_known: bool = False  # the earliest of them is number 1: nothing earlier can come
     delivered_ns: int | None = None  # earliest success seen
     counted: bool = False  # in jobs_total: False while all its attempts belong to a baseline that is not counted
     failing: bool = False  # in jobs_failing
@@ -121,9 +121,11 @@ def _enter_job(book: Book, tally: Tally, attempt: Attempt, at_ns: int, *, counti
     known_before = job is not None and job.first_ns < at_ns
     if job is None:
         job = book.jobs[key] = Job(at_ns, at_ns)
+    # A first attempt that is dated after another one does not say when the job began.
+    job.first_known = attempt.number == 1 if at_ns < job.first_ns else job.first_known or (
+        attempt.number == 1 and at_ns == job.first_ns)  # fmt: skip
     job.first_ns = min(job.first_ns, at_ns)
     job.last_ns = max(job.last_ns, at_ns)
-    job.first_known = job.first_known or attempt.number == 1
     if counting and not job.counted:
         job.counted = True
         tally.jobs += 1

@@ -56,7 +56,7 @@ class StorePoller:
         self._own = own
         self._clock = clock
         self._feeds = Feeds(config, fetch, intake, own)
-        self._reconciler = Reconciler(config, fetch, store, writer, intake)
+        self._reconciler = Reconciler(config, fetch, store, writer, intake, clock=clock)
         self.ended_once = False  # the first poll ended, or failed
         self.failure: str | None = None  # reason of the last poll's failure
         self.last_poll_ns: int | None = None
@@ -145,13 +145,20 @@ class StorePoller:
                 break
             self._complete_at = None
         self._measure()
-        interval = self.config.reconcile_interval
-        if interval > 0 and (self._reconciled_at is None or self._clock.monotonic() - self._reconciled_at >= interval):
-            self._reconciled_at = self._clock.monotonic()
-            await self._reconciler.look()
+        await self._reconcile()
         await self._show_state()
         if failure is not None:
             raise failure
+
+    async def _reconcile(self) -> None:
+        """A look at the jobs, as far as it comes within a `poll_interval`; the rest of it follows the next walk."""
+        interval, now = self.config.reconcile_interval, self._clock.monotonic()
+        due = self._reconciled_at is None or now - self._reconciled_at >= interval
+        if interval == 0 or not (due or self._reconciler.under_way):
+            return
+        if not self._reconciler.under_way:
+            self._reconciled_at = now
+        await self._reconciler.look(now + self.config.poll_interval)
 
     def _mind_baseline(self) -> None:
         marks = self.intake.marks

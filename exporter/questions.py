@@ -61,7 +61,7 @@ class Goal:
 @dataclass(slots=True)
 class Ended:
     complete: bool
-    how: str  # floor, end, known, capped, paging_ignored, disorder, ties, stuck, overtaken, too_long
+    how: str  # floor, end, present, known, capped, paging_ignored, disorder, ties, stuck, overtaken, too_long
     clamp_ns: int | None  # server's clock at the first answer; None: no answer held one
     newest_ns: int | None  # newest created_at seen that is not in the future
     oldest_ns: int | None
@@ -71,7 +71,7 @@ class Ended:
     listed: frozenset[str]  # ids in the run, where the whole list was swept, else empty
     swept: bool
     pages: int
-    tail_at: int | None  # offset of the list's last record, where the end was reached
+    tail_at: int | None  # offset of the list's last record, where the end or the present was reached
     broken: bool  # the stitching broke, or a burst overtook us: the caller walks completely at once
     ground: bool  # a record was met that an earlier walk had remembered
     untimed: bool  # a record without `created_at` was met
@@ -113,6 +113,27 @@ class Evidence:
             return False
         spread = self.highest - self.lowest
         return max(self.rises, self.falls) >= STRONG_WITNESSES and spread > STRONG_LOOKBACKS * self.lookback_ns
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Whether an oldest-first run has come to what arrived after its walk began.
+
+    Where more arrives than a page takes to come, there is no end to be seen: each look at the last record shows others
+    after it. But what was created since the walk began, and is not in the future, stands after all that was visible
+    then; or, where the list runs by arrival and clocks differ, after all that is older than a lookback. The next walk
+    begins there. A record alone may have a wrong date: as many pages must show one as make an end. The answer's clock
+    is a lower bound, late by a round trip and a second: half a lookback beyond it is not the future yet.
+    """
+
+    evidence: Evidence  # that of the walk reads nothing that was created since it began
+    pages: int = 0
+
+    def read(self, times: Sequence[int], clamp_ns: int | None, server_ns: int) -> None:
+        """`times`: those of a page's new records, in the list's order. `server_ns`: the clock of the answer."""
+        past = [at for at in times if at <= server_ns + self.evidence.lookback_ns // 2]
+        self.evidence.read(past)
+        self.pages += clamp_ns is not None and any(at > clamp_ns for at in past)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from exporter import logs
 from exporter.api import ApiError
+from exporter.clock import Clock
 from exporter.config import StoreConfig
 from exporter.feeds import list_jobs
 from exporter.fetch import Fetch
@@ -26,6 +27,7 @@ from exporter.store import Store
 
 TRIES: Final = 3
 LISTED_MAX: Final = 100_000  # jobs per integration; a longer list is not reconciled, and the log says so
+UNSEEN_NS: Final = 24 * 3600 * 10**9  # how long a job is remembered that only a part of the list has not shown
 LOOKUPS_MAX: Final = 200  # per integration and look: the rest waits for the next one
 
 _BASELINE, _NEW, _LOGGED, _UNLOGGED = "baseline", "new", "logged", "unlogged"
@@ -37,28 +39,54 @@ _log = logging.getLogger(__name__)
 class Reconciler:
     """One store's."""
 
-    def __init__(self, config: StoreConfig, fetch: Fetch, store: Store, writer: Writer, intake: Intake) -> None:
+    def __init__(
+        self, config: StoreConfig, fetch: Fetch, store: Store, writer: Writer, intake: Intake, *, clock: Clock
+    ) -> None:
         self._config = config
         self._fetch = fetch
         self._store = store
         self._writer = writer
         self._intake = intake
+        self._clock = clock
         self._too_long = logs.OncePerState()
+        self._waiting: list[str] = []  # integrations that the look under way has still to come to
+        self._unlogged: dict[str, int] = {}  # what it has found
 
-    async def look(self) -> None:
-        """One look at every integration's jobs. Raises ApiError, StorageError."""
+    @property
+    def under_way(self) -> bool:
+        return bool(self._waiting)
+
+    async def look(self, until: float) -> None:
+        """One look at every integration's jobs. What is not reached by `until` (monotonic) waits for the next call: the
+        walk through the logs must not wait for the jobs. Raises ApiError, after which the next look is a new one, and
+        StorageError."""
         intake = self._intake
-        unlogged = {}
+        if not self._waiting:
+            self._waiting = [i for i in intake.integrations if intake.wanted(i)][::-1]
+            self._unlogged = {}
         first = not intake.marks.looked
+        try:
+            while self._waiting:
+                self._unlogged[self._waiting[-1]] = await self._number(self._waiting[-1], first=first)
+                self._waiting.pop()
+                if self._waiting and self._clock.monotonic() >= until:
+                    return
+        except ApiError:
+            self._waiting.clear()
+            raise
+        await self._end(first=first)
+
+    async def _number(self, integration_id: str, *, first: bool) -> int:
+        try:
+            return await self._look_at(integration_id, first=first)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return 0  # the integration is gone, and its jobs with it
+
+    async def _end(self, *, first: bool) -> None:
+        intake, unlogged = self._intake, self._unlogged
         server_ns = intake.marks.complete_through_ns or 0
-        for integration_id in [i for i in intake.integrations if intake.wanted(i)]:
-            try:
-                number = await self._look_at(integration_id, first=first)
-            except ApiError as error:
-                if error.code != 404:
-                    raise
-                number = 0  # the integration is gone, and its jobs with it
-            unlogged[integration_id] = number
         if first:
             marks = intake.marks.copied()
             marks.looked = True
@@ -72,7 +100,7 @@ class Reconciler:
         """How many of an integration's jobs are unlogged."""
         path = f"/integrations/{quote(integration_id, safe='')}/jobs"
         # Jobs past the list's end cannot be judged; those that it shows can.
-        jobs, _, now_ns = await list_jobs(self._fetch, path, self._config.page_limit)
+        jobs, whole, now_ns = await list_jobs(self._fetch, path, self._config.page_limit)
         too_long = len(jobs) > LISTED_MAX
         if self._too_long.changed(integration_id, too_long) and too_long:
             logs.log(_log, logging.WARNING, "the job list is too long to be reconciled", store=self._config.name,
@@ -82,7 +110,9 @@ class Reconciler:
         state = _BASELINE if first else _NEW
         before_ns = now_ns - round(self._config.lookback * 1e9)
         due = await self._in_store(
-            lambda connection, ref: _enter(_Jobs(connection, ref, integration_id), jobs, state, now_ns, before_ns)
+            lambda connection, ref: _enter(
+                _Jobs(connection, ref, integration_id), jobs, state, now_ns, before_ns, whole=whole
+            )
         )
         for job_id in due[:LOOKUPS_MAX]:
             page, answered_ns = await self._fetch.get(
@@ -109,13 +139,18 @@ class _Jobs:
     integration: str
 
 
-def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns: int) -> list[str]:
+def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns: int, *, whole: bool) -> list[str]:
     """Brings the table up to the list; returns the jobs that are due to be looked up."""
     execute, key = rows.connection.execute, (rows.ref, rows.integration)
     execute("CREATE TEMP TABLE IF NOT EXISTS named(job TEXT PRIMARY KEY) WITHOUT ROWID")
     execute("DELETE FROM named")
     rows.connection.executemany("INSERT OR IGNORE INTO named VALUES(?)", ((job,) for job in jobs))
-    execute("DELETE FROM listed WHERE store = ? AND integration = ? AND job NOT IN (SELECT job FROM named)", key)
+    # What a part of the list does not show may be listed all the same, and must not come back as new.
+    execute(
+        "DELETE FROM listed WHERE store = ? AND integration = ? AND first_ns <= ?"
+        " AND job NOT IN (SELECT job FROM named)",
+        (*key, now_ns if whole else now_ns - UNSEEN_NS),
+    )
     execute("INSERT OR IGNORE INTO listed SELECT ?, ?, job, ?, 0, ? FROM named", (*key, now_ns, state))
     execute(
         "UPDATE listed SET state = ? WHERE store = ? AND integration = ? AND state IN (?, ?) AND EXISTS"

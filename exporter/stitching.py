@@ -3,7 +3,8 @@
 Each page overlaps the last one by at least a record, and by the whole group of records that share its last
 `created_at`. A page that shares no id with the run shows that the list moved: step back. The end of a list is certain
 only when our own last record is shown several times with nothing after it. An empty page, a short page, a missing link,
-a total are hints. A full page that ends with our last record is not the end.
+a total are hints. A full page that ends with our last record is not the end. A list that grows at its end as fast as it
+is read has none: there the walk ends at the present, among records that were created after it began (`Arrivals`).
 
 Each stopping rule has a test that loses a record without it: "exactly once" rests on them.
 """
@@ -14,11 +15,23 @@ from collections import Counter
 from collections.abc import Generator
 from typing import Final
 
-from exporter.questions import Answer, Ask, Evidence, Goal, Got, Refused, Run, Steps, TooLongError
+from exporter.questions import (
+    OLDEST_FIRST,
+    Answer,
+    Arrivals,
+    Ask,
+    Evidence,
+    Goal,
+    Got,
+    Refused,
+    Run,
+    Steps,
+    TooLongError,
+)
 from exporter.records import Page
 
 LOGS_MAX: Final = 500_000  # per walk, in pages of the length asked for; one that needs more fails and says so
-CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" that make an end
+CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" that make an end, or of the present
 BACK: Final = (0, 1, 3, 7)  # how far before the last record the confirming requests begin: a cut page hides less
 SAME_AGAIN: Final = 2  # requests from where the last record was shown, once those nearer to it were fruitless
 IDLE_MAX: Final = 11  # requests in a row that neither advance nor confirm
@@ -41,8 +54,8 @@ class Stitching:
         self.untimed = False
         self.ties = False  # more equal times than a page can overlap: one pass proves nothing
         self.proven = True  # False: a single pass over a list that one pass proves nothing of
-        self.evidence = Evidence(goal.lookback_ns)
-        self.run = Run()
+        self.jumbled = False  # no order vouches for what stands where
+        self._begin(Run())
 
     # --- asking
 
@@ -71,10 +84,15 @@ class Stitching:
 
     # --- one run
 
+    def _begin(self, run: Run) -> None:
+        self.run = run
+        self.evidence = Evidence(self.goal.lookback_ns)
+        self.arrivals = Arrivals(Evidence(self.goal.lookback_ns))
+
     def _forward(self, start: int, *, descending: bool | None) -> Steps:
         """`descending` True: may end below `stop_ns`; False: oldest-first; None: neither is known."""
-        run = self.run = Run(begins_at=start)
-        self.evidence = Evidence(self.goal.lookback_ns)
+        run = Run(begins_at=start)
+        self._begin(run)
         position, ahead = start, 0
         while True:
             answer = yield from self._ask(position, ahead)
@@ -96,8 +114,8 @@ class Stitching:
                     continue
                 if run.restarts >= RESTARTS_MAX:
                     return "overtaken"
-                run = self.run = Run(longest=run.longest, restarts=run.restarts + 1)
-                self.evidence = Evidence(self.goal.lookback_ns)
+                run = Run(longest=run.longest, restarts=run.restarts + 1)
+                self._begin(run)
             if (how := self._advance(answer, descending)) is not None:
                 return how
             if self.run.onward:
@@ -122,6 +140,8 @@ class Stitching:
             self._enter_progress(got, set(after))
             if (descending and self.evidence.rises) or (descending is False and self.evidence.falls):
                 return "disorder"
+            if self._in_the_present(descending):
+                return "present"
         elif place == len(keys) - 1 or (place is None and got.offset + len(keys) > run.tail_at):
             return self._confirm(got, place) or self._known(got, descending)
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
@@ -158,7 +178,16 @@ class Stitching:
         clamp = self.clamp_ns
         once = {key for key, times in Counter(keys).items() if times == 1}  # a copy stands anywhere on its page
         stamps = (a.created_ns for a in got.page.attempts if a.id in after and a.id in once)
-        self.evidence.read([at for at in stamps if at is not None and (clamp is None or at <= clamp)])
+        times = [at for at in stamps if at is not None]
+        self.evidence.read([at for at in times if clamp is None or at <= clamp])
+        self.arrivals.read(times, clamp, got.server_ns)
+
+    def _in_the_present(self, descending: bool | None) -> bool:
+        """Whether what follows was not there yet when the walk began, and can wait for the next one."""
+        if descending or self.jumbled or self.untimed or self.arrivals.pages < CONFIRMATIONS:
+            return False
+        shown = self.arrivals.evidence
+        return not shown.falls and (descending is False or (shown.strong and shown.verdict == OLDEST_FIRST))
 
     def _known(self, got: Got, descending: bool | None) -> str | None:
         if not self.goal.quick or descending is None or got.unknown:

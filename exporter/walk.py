@@ -5,7 +5,7 @@ limit); it returns `Ended`. Theory of operation, whatever the order of the list:
 
 - Pages are stitched into a run that no record can slip out of (`stitching`).
 - Three places to begin and end it: newest-first from offset 0 to the first record below the floor; oldest-first from a
-  page that reaches below the floor to the end; otherwise (`sweep`) the whole list.
+  page that reaches below the floor to the end, or to what was created since; otherwise (`sweep`) the whole list.
 - Order is evidence (`questions.Evidence`): times that spread more than `lookback` one way and never the other way. A
   run that shows the other way is no walk through the list: the whole of it is swept.
 - Where one pass proves nothing (no order, more equal times than pages overlap by) two passes must agree.
@@ -35,6 +35,7 @@ from exporter.questions import (
 from exporter.stitching import Stitching
 
 PASSES_MAX: Final = 4  # through a list that one pass proves nothing of, until two agree
+THROUGH: Final = ("floor", "end", "present")  # how a walk ends that has come through, as far as one pass proves
 PROBES: Final = (1, 4, 16, 64)  # pages ahead, to see which way a list runs whose first page is dense
 
 
@@ -64,7 +65,7 @@ class Walk(Stitching):
         return self._ended(how, swept)
 
     def _ended(self, how: str, swept: bool) -> Ended:
-        complete = how in ("floor", "end") and self.proven
+        complete = how in THROUGH and self.proven
         return Ended(
             complete=complete,
             how=how,
@@ -77,7 +78,7 @@ class Walk(Stitching):
             listed=frozenset(self.run.keys) if swept and how == "end" else frozenset(),
             swept=swept and how == "end",
             pages=self.pages,
-            tail_at=self.run.tail_at if how in ("end", "known") and self.run.tail is not None else None,
+            tail_at=self.run.tail_at if how in ("end", "present", "known") and self.run.tail is not None else None,
             broken=self.broken,
             ground=self.ground,
             untimed=self.untimed,
@@ -143,7 +144,7 @@ class Walk(Stitching):
         agree."""
         how = yield from self._forward(start, descending=descending)
         for _ in range(PASSES_MAX - 1):
-            if how not in ("floor", "end") or not self.ties:
+            if how not in THROUGH or not self.ties:
                 return how
             if self.goal.quick:
                 self.proven = False
@@ -152,9 +153,9 @@ class Walk(Stitching):
             how = yield from self._forward(start, descending=descending)
             newest_ns = self._newest(before)
             young_ns = None if newest_ns is None else newest_ns + 1
-            if how in ("floor", "end") and self._only_arrivals(before, young_ns):
+            if how in THROUGH and self._only_arrivals(before, young_ns):
                 return how
-        return "ties" if how in ("floor", "end") else how
+        return "ties" if how in THROUGH else how
 
     def _tail_page(self) -> Generator[Ask, Answer, int]:
         """An offset near the list's end: the remembered one, or found by galloping and bisecting."""
@@ -185,10 +186,11 @@ class Walk(Stitching):
 
     def _sweep(self, order: str) -> Steps:
         """The whole list; where nothing vouches for its order, again and again until two passes agree."""
+        self.jumbled = order == UNORDERED
         how = yield from self._forward(0, descending=None)
         for _ in range(PASSES_MAX - 1):
             proven = order != UNORDERED and not self.untimed and not self.ties
-            if how != "end" or proven:
+            if how not in THROUGH or proven:
                 return how
             if self.goal.quick:
                 self.proven = False
@@ -198,9 +200,9 @@ class Walk(Stitching):
             # What comes may be late by a lookback; it is swept again, and its id kept, as long as it is listed.
             newest_ns = self._newest(before)
             young_ns = None if newest_ns is None else newest_ns - self.goal.lookback_ns
-            if how == "end" and self._only_arrivals(before, young_ns):
+            if how in THROUGH and self._only_arrivals(before, young_ns):
                 return how
-        return how if how != "end" else "disorder"
+        return how if how not in THROUGH else "disorder"
 
     def _newest(self, keys: dict[str, int | None]) -> int | None:
         """The newest `created_at` of a pass that is not in the future."""

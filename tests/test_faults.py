@@ -111,45 +111,6 @@ async def test_a_malformed_record_is_counted_as_rejected_once_and_stops_nothing(
     assert samples[ATTEMPTS] == 2
 
 
-# --- jobs
-
-
-@virtual
-async def test_a_job_without_a_log_is_looked_up_and_counted_as_unlogged_until_its_log_appears(world: MakeWorld) -> None:
-    epcc = simple(-5)
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls()
-    epcc.manners = replace(epcc.manners, jobs_unlogged={"shipping": ("ghost",)})
-    await w.polls(20)
-    unlogged = "epcc_integration_jobs_unlogged{integration_id=shipping}"
-    samples = await w.scrape()
-    assert samples[unlogged] == 1
-    assert samples["epcc_integration_jobs_total{integration_id=shipping}"] == 1
-    assert epcc.requests["job_logs"] == 3
-    epcc.add(log("at-last", at(230), job_id="ghost"))
-    await w.polls(10)
-    assert (await w.scrape())[unlogged] == 0
-
-
-@virtual
-async def test_a_log_that_the_feeds_missed_is_counted_from_its_job(world: MakeWorld) -> None:
-    epcc = simple(-5)
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls()
-    epcc.add(log("hidden", at(12)), feeds=("job",))
-    await w.polls(20)
-    await w.announce()
-    assert (await w.scrape())[ATTEMPTS] == 2
-
-
-@virtual
-async def test_jobs_that_were_listed_before_the_first_look_are_never_asked_about(world: MakeWorld) -> None:
-    epcc = simple(-5, manners=Manners(jobs_unlogged={"shipping": ("old-ghost",)}))
-    w = world(epcc, reconcile_interval=30.0)
-    await w.polls(20)
-    assert epcc.requests["job_logs"] == 0
-
-
 # --- integrations come and go
 
 

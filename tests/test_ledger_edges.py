@@ -142,6 +142,22 @@ def test_a_delivery_is_timed_to_the_earliest_success_even_if_a_later_one_was_see
     assert (tally.delivered_retry, tally.delivery.count, tally.delivery.sum_us) == (1, 1, 5_000_000)
 
 
+@pytest.mark.parametrize("batches", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (2, 0, 1)])
+def test_a_first_attempt_dated_after_the_success_times_no_delivery_whatever_comes_when(
+    ledger_: Counting, batches: tuple[int, ...]
+) -> None:
+    attempts = (
+        failed("a", NOW + 3600 * SECOND, job_id="j", number=1),
+        attempt("b", NOW, job_id="j", number=3),
+        failed("c", NOW - 16 * SECOND, job_id="j", number=2),
+    )
+    for each in batches:
+        tally = ledger_.count(attempts[each])
+    assert (tally.delivered_retry, tally.delivery.count) == (1, 0)
+    settled(ledger_, ("int-1", "j"))
+    assert (tally.delivery.count, tally.delivery.sum_us) == (1, 16_000_000)
+
+
 def test_a_delivery_of_less_than_a_microsecond_took_none(ledger_: Counting) -> None:
     ledger_.count(failed("a", NOW, job_id="j"), attempt("b", NOW + 999, job_id="j", number=2))
     tally = ledger_.count(failed("c", NOW, job_id="k"), attempt("d", NOW + 1000, job_id="k", number=2))

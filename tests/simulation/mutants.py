@@ -96,8 +96,14 @@ MUTANTS = (
         "stitching",
         (("return max(1, distinct - min(ties, half))", "return max(1, distinct)"),
          ("if run.keys and not any(key in run.keys for key in keys):", "if False:")),
-        "retained",
+        "busy",
         20,
+    ),
+    Mutant(
+        "a walk follows a list that grows for as long as it grows",
+        "stitching",
+        (("        if descending or self.jumbled or self.untimed or", "        if True or"),),
+        "busy",
     ),
     Mutant(
         "pages overlap by one record, whatever number shares its time",
@@ -158,7 +164,7 @@ MUTANTS = (
     Mutant(
         "a walk that was left at known ground moves the floor",
         "walk",
-        (('complete = how in ("floor", "end") and self.proven', 'complete = how in ("floor", "end", "known")'),),
+        (('complete = how in THROUGH and self.proven', 'complete = how in ("floor", "end", "known")'),),
         "late",
     ),
     Mutant(

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from exporter.exposition import WRITERS, Exposition
 from exporter.manners import Manners, shown_ns
 from exporter.shop import Log
+from tests.world import START_NS
 
 PREFIX = "epcc_integration_"
 COUNTERS = ("_total", "_bucket", "_count", "_sum")
 LOOSE = frozenset({"attempt", "succeeded", "status_code", "processing_time"})  # without one, less can be said
+FUTURE_NS = START_NS + 1800 * 10**9  # no run lasts so long: what is dated beyond is dated wrong
 Samples = dict[str, float]
 
 
@@ -93,11 +95,7 @@ def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: M
 
     success = max((at(each) for each in logs if each.succeeded), default=None)
     streak = sum(1 for each in logs if not each.succeeded and (success is None or at(each) > success))
-    waits = [
-        max(0, min(at(each) for each in job if each.succeeded) - min(map(at, job))) // 1000
-        for job in jobs
-        if any(each.succeeded for each in job)
-    ]
+    waits = [wait // 1000 for job in jobs if (wait := _wait(job, at)) is not None]
     samples = {
         series("consecutive_failures", integration): float(streak),
         series("jobs_failing", integration): sum(not any(each.succeeded for each in job) for job in jobs),
@@ -108,6 +106,17 @@ def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: M
     if success is not None:
         samples[series("last_success_timestamp_seconds", integration)] = success / 1e9
     return samples
+
+
+def _wait(job: list[Log], at: Callable[[Log], int]) -> int | None:
+    """How long a job took to be delivered (ns); None: it was not, or wrong dates leave no time that can be told yet."""
+    successes = [at(each) for each in job if each.succeeded]
+    if not successes:
+        return None
+    began, delivered = min(map(at, job)), min(successes)
+    if any(each.attempt == 1 and at(each) == began for each in job):
+        return delivered - began
+    return delivered - began if began < delivered < FUTURE_NS else None
 
 
 def differences(wanted: Samples, found: Samples) -> list[str]:

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
+from exporter import intake
 from exporter.epcc import Epcc
 from exporter.shop import Integration, Log
 from exporter.store import StorageError
@@ -42,7 +44,8 @@ def play(scenario: Scenario, say: Callable[[str], None] | None = None) -> Outcom
     with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as folder:
         game = _Game(scenario, Path(folder), say)
         try:
-            run(game.play())
+            with mock.patch.object(intake, "BATCH_ATTEMPTS", scenario.batch):
+                run(game.play())
         finally:
             game.close()
             logging.disable(logging.NOTSET)

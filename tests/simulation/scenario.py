@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exporter.intake import BATCH_ATTEMPTS
 from exporter.manners import ENVELOPES, TOTALS, Manners
 from tests.simulation.traffic import Traffic
 
@@ -43,6 +44,7 @@ class Scenario:
     told: bool = True  # a shortfall must be told
     punctual: bool = True  # ... and no log is left to an audit
     early_traffic: bool = False  # logs arrive during the first walk already
+    batch: int = BATCH_ATTEMPTS  # attempts of a transaction, beyond which a walk goes on while they are committed
 
     @property
     def lookback(self) -> float:
@@ -98,8 +100,9 @@ def _base(seed: int, profile: str, chooser: random.Random) -> Scenario:
         "history": history, "lookback": lookback, "poll_interval": 10.0, "page_limit": chooser.choice([5, 7, 10, 25, 100]),
         "reconcile_interval": chooser.choice([0.0, 0.0, 40.0]), "request_timeout": 3.0,
     }  # fmt: skip
+    batch = random.Random(f"batch {seed}").choice([BATCH_ATTEMPTS, 4, 15])
     return Scenario(
-        seed, profile, manners, traffic, _kills(chooser, chooser.choice([0, 0, 1, 2])), settings,
+        seed, profile, manners, traffic, _kills(chooser, chooser.choice([0, 0, 1, 2])), settings, batch=batch,
         scrapers=chooser.choice([(10.0,), (7.0, 15.0)]),
         early_traffic=history == "count" and chooser.random() < 0.5,
     )  # fmt: skip
@@ -268,6 +271,14 @@ def _retained(base: Scenario, chooser: random.Random) -> Scenario:
     return replace(base, manners=manners, settings=settings, traffic=traffic, events=())
 
 
+def _busy(base: Scenario, chooser: random.Random) -> Scenario:
+    """More arrives than a page takes to come, at the end of a list that retention shortens: it never stands still."""
+    base = _retained(base, chooser)
+    manners = replace(base.manners, latency_seconds=(1.0, 2.5))
+    settings = {**base.settings, "page_limit": 7}
+    return replace(base, manners=manners, settings=settings, traffic=replace(base.traffic, jobs_per_second=1.2))
+
+
 def _slow(base: Scenario, chooser: random.Random) -> Scenario:
     """A walk takes as long as logs are late."""
     manners = replace(base.manners, latency_seconds=(1.0, 2.5), faults={}, order=chooser.choice(ORDERS[:4]))
@@ -305,5 +316,6 @@ PROFILES = {
     "dense_ties": (1, _dense_ties), "untimed": (5, _untimed), "loose": (3, _loose), "dates": (5, _dates),
     "past": (2, _past), "limited": (4, _limited), "faulty": (8, _faulty), "outages": (5, _outages),
     "killed": (8, _killed), "stopped": (3, _stopped), "bad_disk": (6, _bad_disk), "flips": (4, _flips),
-    "slow": (4, _slow), "cut": (6, _cut), "killed_newborn": (3, _killed_newborn), "vanishing": (3, _vanishing), "retained": (2, _retained), "newborn": (5, _newborn), "damaged": (2, _damaged),
+    "slow": (4, _slow), "cut": (6, _cut), "killed_newborn": (3, _killed_newborn), "vanishing": (3, _vanishing), "retained": (2, _retained),
+    "busy": (2, _busy), "newborn": (5, _newborn), "damaged": (2, _damaged),
 }  # fmt: skip
