@@ -105,6 +105,9 @@ class Intake:
         self.fresh = 0  # attempts counted since the poller last took note
         self._pending: list[Attempt] = []
         self._new_here: set[str] = set()  # ids that this walk met first
+        self._newest_ns = 0  # no remembered id was created later
+        self._known_ns = 0  # ... and was remembered before this walk
+        self._entering: asyncio.Task[None] | None = None  # a batch of this walk, on its way to disk
         self._rejected = _Remembered()
         self._late = _Remembered()
         self._late_gaps: list[Gap] = []
@@ -120,6 +123,7 @@ class Intake:
         if not self._stale:
             return
         self.marks, self.tallies = await self._writer(self._store.begin, self.name, now_ns)
+        self._newest_ns = await self._writer(self._store.newest_ns, self.name)
         self._show_gaps()
         self._stale = False
         self.show(self.tallies)
@@ -129,20 +133,35 @@ class Intake:
     def begin_walk(self) -> None:
         """What an earlier walk of the same poll brought, and what is committed of it, is known ground to this one."""
         self._new_here = {attempt.id for attempt in self._pending}
+        self._known_ns = max(self._newest_ns, _newest_ns(self._pending))
 
     async def enter(self, page: Page, server_ns: int) -> frozenset[str]:
         """Takes a page's attempts in; returns those of its ids that no earlier walk has remembered."""
         self._mind_rejected(page)
         self._mind_late(page, server_ns)
-        unknown = await self._guarded(self._store.unknown, self.name, page.attempts)
+        unknown = await self._unknown(page)
         met = self._new_here.intersection(page.keys)
         news = [attempt for attempt in page.attempts if attempt.id in unknown and attempt.id not in self._new_here]
         self._new_here.update(attempt.id for attempt in news)
         self._pending.extend(news)
         self._own.logs_duplicate.labels(store=self.name).inc(len(page.attempts) - len(news))
         if len(self._pending) >= BATCH_ATTEMPTS:
-            await self.flush(server_ns)
+            await self.settled()
+            self._entering = asyncio.create_task(self._enter(self._batch(server_ns)))
         return unknown | met
+
+    async def _unknown(self, page: Page) -> frozenset[str]:
+        """What was created after all that is remembered cannot be among it: most pages of a long catching-up."""
+        above = max(self._known_ns, (self.marks.keep_ns or 0) - 1)
+        if all(attempt.created_ns is not None and attempt.created_ns > above for attempt in page.attempts):
+            return frozenset(attempt.id for attempt in page.attempts)
+        return await self._guarded(self._store.unknown, self.name, page.attempts)
+
+    async def settled(self) -> None:
+        """Until no batch is on its way: the walk went on meanwhile, and hears of failure here. Raises StorageError."""
+        if self._entering is not None:
+            entering, self._entering = self._entering, None
+            await entering
 
     def _mind_rejected(self, page: Page) -> None:
         for record in page.rejected:
@@ -182,11 +201,24 @@ class Intake:
         announce_all: bool = False,
     ) -> None:
         """Commits what has gathered and publishes it. `marks`: a complete walk's, which also forget. StorageError."""
-        attempts, self._pending = self._judged(self._pending), []
-        gaps = [*gaps, *self._late_gaps]
-        if not attempts and marks is None and not gaps:
+        await self.settled()
+        if not self._pending and marks is None and not gaps and not self._late_gaps:
             return
-        batch = Batch(
+        await self._enter(self._batch(now_ns, marks=marks, gaps=gaps, listed=listed, announce_all=announce_all))
+
+    def _batch(
+        self,
+        now_ns: int,
+        *,
+        marks: Marks | None = None,
+        gaps: Sequence[Gap] = (),
+        listed: frozenset[str] | None = None,
+        announce_all: bool = False,
+    ) -> Batch:
+        """With what has gathered, which is the batch's from here on."""
+        attempts, self._pending = self._judged(self._pending), []
+        late, self._late_gaps = self._late_gaps, []
+        return Batch(
             now_ns=now_ns,
             attempts=attempts,
             counting=self.counting,
@@ -194,16 +226,24 @@ class Intake:
             excluded=frozenset(i for i in {a.integration_id for a in attempts} if not self.wanted(i)),
             marks=marks,
             announce_all=announce_all,
-            gaps=gaps,
+            gaps=[*gaps, *late],
             forget=marks is not None,
             listed=listed,
             drop=self._leavers(marks, now_ns),
             max_series=self._max_series,
         )
-        done = await self.commit(batch)
-        self._late_gaps.clear()
+
+    async def _enter(self, batch: Batch) -> None:
+        if not batch.attempts and batch.marks is None and not batch.gaps:
+            return  # all were of strangers
+        self._newest_ns = max(self._newest_ns, _newest_ns(batch.attempts))
+        try:
+            done = await self.commit(batch)
+        except BaseException:
+            self._late_gaps[:0] = [gap for gap in batch.gaps if gap.cause == "late"]
+            raise
         self._mind_folded(done, left=batch.drop)
-        self._tell(done, now_ns)
+        self._tell(done, batch.now_ns)
 
     def _mind_folded(self, done: Committed, *, left: Sequence[str]) -> None:
         news = done.folded - self.folded
@@ -341,3 +381,7 @@ class Intake:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
         met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION, OTHER}
         return sorted(i for i in met if self.wanted(i))
+
+
+def _newest_ns(attempts: Sequence[Attempt]) -> int:
+    return max((attempt.created_ns for attempt in attempts if attempt.created_ns is not None), default=0)

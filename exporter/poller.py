@@ -138,7 +138,10 @@ class StorePoller:
         for _ in range(WALKS_MAX):
             due = self._complete_at is None or self._clock.monotonic() - self._complete_at >= lookback / 2
             began = self._clock.monotonic()
-            result = await self._feeds.walk(complete=due or not self.intake.marks.begun)
+            try:
+                result = await self._feeds.walk(complete=due or not self.intake.marks.begun)
+            finally:
+                await self.intake.settled()  # nothing of this walk is on its way when the next one begins
             if result.complete:
                 self._complete_at = began
             if not result.again:

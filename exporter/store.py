@@ -168,6 +168,17 @@ class Store:
 
         return self._reading(work)
 
+    def newest_ns(self, name: str) -> int:
+        """The newest `created_at` that is remembered; 0: none is."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            (newest_ns,) = connection.execute(
+                "SELECT max(created_ns) FROM seen WHERE store = ?", (self._held[name].ref,)
+            ).fetchone()
+            return newest_ns or 0
+
+        return self._reading(work)
+
     def open_gaps(self, name: str) -> dict[str, int]:
         """Gaps by cause that have not passed below `keep`."""
 
