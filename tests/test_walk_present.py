@@ -6,10 +6,30 @@ from collections.abc import Callable
 
 import pytest
 
+from exporter.questions import Arrivals, Evidence
 from exporter.records import Attempt
 from tests.shelf import NOW, SECOND, Shelf, attempt, ids, newest_first
 
 ENDLESS = 200  # requests; a walk that has not ended by then follows the list for ever
+
+
+@pytest.mark.parametrize(
+    ("at", "page"),
+    [(NOW, False), (NOW + 1, True), (NOW + 40 * SECOND, True), (NOW + 40 * SECOND + 1, False)],
+)
+def test_an_arrival_is_newer_than_the_walk_and_no_more_than_half_a_lookback_ahead_of_its_answer(
+    at: int, *, page: bool
+) -> None:
+    arrivals = Arrivals(Evidence(60 * SECOND))
+    arrivals.read([at], NOW, NOW + 10 * SECOND)
+    assert arrivals.pages == page
+
+
+def test_a_page_is_counted_once_whatever_arrived_on_it() -> None:
+    arrivals = Arrivals(Evidence(60 * SECOND))
+    for pages in (1, 2):
+        arrivals.read([NOW - 1, NOW + 1, NOW + 2], NOW, NOW)
+        assert arrivals.pages == pages
 
 
 def growing(each: int, *, skew: int = 0, until: int = ENDLESS) -> Callable[[Shelf, int], None]:
