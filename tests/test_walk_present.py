@@ -123,6 +123,29 @@ def test_an_unordered_list_that_grows_at_its_end_has_no_present() -> None:
         shelf.walk(order="unordered", lookback_ns=5 * SECOND)
 
 
+def test_a_list_of_which_nobody_vouches_for_the_order_has_no_present_however_it_looks_today() -> None:
+    shelf = Shelf(newest_first(40)[::-1], before=growing(1, until=61), limit=20)
+    with pytest.raises(AssertionError, match="does not end"):
+        shelf.walk(order="unordered", lookback_ns=5 * SECOND)
+
+
+def test_a_list_with_a_record_without_a_time_has_no_present() -> None:
+    logs = newest_first(300)[::-1]
+    logs[298] = attempt("untimed", None)
+    shelf = Shelf(logs, before=growing(1, until=61), limit=20)
+    with pytest.raises(AssertionError, match="does not end"):
+        shelf.walk(order="oldest_first", floor_ns=NOW - 60 * SECOND, stop_ns=NOW - 60 * SECOND, tail_hint=299)
+
+
+def test_a_list_taken_for_newest_first_has_no_present() -> None:
+    def grow(shelf: Shelf, number: int) -> None:
+        shelf.now_ns = NOW + number * 20 * SECOND
+        if 0 < number < 30:
+            shelf.logs.append(attempt(f"new{number:02}", shelf.now_ns))
+
+    assert Shelf(newest_first(3)[::-1], before=grow).walk(order="newest_first", whole=True).how == "end"
+
+
 def test_a_list_that_runs_both_ways_has_no_present() -> None:
     def grow(shelf: Shelf, number: int) -> None:
         shelf.now_ns = NOW + number * 100 * SECOND
