@@ -11,6 +11,7 @@ import platform
 import sqlite3
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ OK: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 GC_THRESHOLDS: Final = (50_000, 20, 20)  # Python's own (700, 10, 10) look through a long catching-up again and again
+UNSPECIFIED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a browser finds what listens everywhere
 DEMO_POLL_SECONDS: Final = 2.0
 DEMO_LOOKBACK_SECONDS: Final = 60.0
 
@@ -92,12 +94,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return asyncio.run(_serve(loaded, arguments, load, guard))
 
 
-async def _serve(loaded: Config, arguments: argparse.Namespace, load: object, guard: Guard | None = None) -> int:
+async def _serve(
+    loaded: Config,
+    arguments: argparse.Namespace,
+    load: Callable[[], Config] | None,
+    guard: Guard,
+    listening: Callable[[Sequence[tuple[str, int]]], None] = lambda bound: None,
+) -> int:
     stop = asyncio.Event()
     clock = Clock()
     store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
     try:
-        app = App(loaded, store, clock, load if callable(load) else None, arguments.telemetry_path, guard=guard)
+        app = App(loaded, store, clock, load, arguments.telemetry_path, guard=guard)
         reloads: set[asyncio.Task[object]] = set()
 
         def reload() -> None:
@@ -106,7 +114,7 @@ async def _serve(loaded: Config, arguments: argparse.Namespace, load: object, gu
             task.add_done_callback(reloads.discard)
 
         stop_on_signals(stop, reload)
-        await app.run(arguments.listen_addresses, stop)
+        await app.run(arguments.listen_addresses, stop, listening)
     finally:
         store.close()
     logs.log(_log, logging.INFO, "stopped")
@@ -180,6 +188,18 @@ async def _simulate(arguments: argparse.Namespace) -> int:
 
 
 async def _demo(arguments: argparse.Namespace) -> int:
+    def tell(bound: Sequence[tuple[str, int]]) -> None:
+        host, own_port = min(bound, key=lambda address: ":" in address[0])  # IPv4 where there is one
+        where = f"http://{logs.address(UNSPECIFIED.get(host, host), own_port)}"
+        sys.stdout.write(
+            f"A simulated store is polled every {DEMO_POLL_SECONDS:g} seconds. Look at\n"
+            f"  {where}/         its state in words\n"
+            f"  {where}{arguments.telemetry_path}  what Prometheus reads\n"
+            f"  http://127.0.0.1:{port}/simulator/truth  what the simulated store has sent, to compare\n"
+            "Stop it with Ctrl-C.\n"
+        )
+        sys.stdout.flush()
+
     with ExitStack() as stack:
         folder = arguments.storage_path or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="epcc-exporter-demo-"))
@@ -187,18 +207,8 @@ async def _demo(arguments: argparse.Namespace) -> int:
         epcc = simulator.make_demo(arguments.seed, arguments.scenario, Clock().wall_ns())
         runner, port = await simulator.serve("127.0.0.1", 0, epcc)
         try:
-            host, own_port = arguments.listen_addresses[0]
-            where = f"http://{host or '127.0.0.1'}:{own_port}"
-            sys.stdout.write(
-                f"A simulated store is polled every {DEMO_POLL_SECONDS:g} seconds. Look at\n"
-                f"  {where}/         its state in words\n"
-                f"  {where}{arguments.telemetry_path}  what Prometheus reads\n"
-                f"  http://127.0.0.1:{port}/simulator/truth  what the simulated store has sent, to compare\n"
-                "Stop it with Ctrl-C.\n"
-            )
-            sys.stdout.flush()
             arguments.storage_path = folder
-            return await _serve(_demo_config(port), arguments, None)
+            return await _serve(_demo_config(port), arguments, None, Guard(None, Clock()), tell)
         finally:
             await runner.cleanup()
 

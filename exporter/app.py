@@ -87,8 +87,14 @@ class App:
 
     # --- life
 
-    async def run(self, addresses: Sequence[tuple[str, int]], stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises OSError for a taken port, and whatever broke an invariant."""
+    async def run(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        stop: asyncio.Event,
+        listening: Callable[[Sequence[tuple[str, int]]], None] = lambda bound: None,
+    ) -> None:
+        """Until `stop` is set. `listening` is told what was bound. Raises OSError for a taken port, and whatever broke
+        an invariant."""
         stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announcer.run())
         stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
         announcing.add_done_callback(self._mind_end)
@@ -96,8 +102,10 @@ class App:
             # What is durable is shown by the first answer already: no scrape finds less than the last one did.
             started = [await self._begin(store) for store in self._config.stores]
             self._note_loaded(ok=True)
-            for host, port in await self.server.start(addresses):
-                logs.log(_log, logging.INFO, "listening", address=f"{host}:{port}")
+            bound = await self.server.start(addresses)
+            for host, port in bound:
+                logs.log(_log, logging.INFO, "listening", address=logs.address(host, port))
+            listening(bound)
             for running in started:
                 self._launch(running)
             await self._failed

@@ -175,3 +175,8 @@ def setup(level: str, form: str, stream: IO[str]) -> None:
     root.setLevel(LEVELS[level])
     for noisy in ("aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def address(host: str, port: int) -> str:
+    """As it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from exporter.epcc import Epcc, log
@@ -263,12 +264,11 @@ async def test_demo_agrees_with_what_the_simulated_store_says_that_it_sent(expor
 
         async def told() -> str | None:
             lines = process.output.splitlines()
-            listening = [line.partition("address=")[2] for line in lines if "msg=listening" in line]
-            truth = [line.split()[0] for line in lines if "/simulator/truth" in line]
-            return f"{listening[0]} {truth[0]}" if listening and truth else None
+            pages = [line.split()[0] for line in lines if line.startswith("  http")]
+            return f"{pages[0]} {pages[-1]}" if "/simulator/truth" in "".join(pages) else None
 
-        address, truth_url = (await until(told, "the demo says where to look")).split()
-        exporter.url = f"http://{address}"
+        page, truth_url = (await until(told, "the demo says where to look")).split()
+        exporter.url = page.removesuffix("/")
         await exporter.ready()
 
         async def agrees() -> bool:
@@ -282,3 +282,15 @@ async def test_demo_agrees_with_what_the_simulated_store_says_that_it_sent(expor
 
         await until(agrees, "the metrics agree with the truth")
         assert await process.end(signal.SIGTERM) == 0
+
+
+async def test_demo_says_its_address_as_a_browser_wants_it() -> None:
+    command = (sys.executable, "-m", "exporter", "demo", "--web.listen-address=[::1]:0")
+    async with started(*command) as process:
+
+        async def told() -> str | None:
+            return next((line for line in process.output.splitlines() if line.startswith("  http")), None)
+
+        url = (await until(told, "the demo says where to look")).split()[0]
+        async with aiohttp.ClientSession() as session, session.get(f"{url}-/healthy") as response:
+            assert response.status == 200
