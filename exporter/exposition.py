@@ -1,19 +1,16 @@
 """Families to bytes: rendered by change, off the event loop, cached between changes.
 
 Each format that is asked for has a sheet: per family a block of bytes for each integration. A publication renders anew
-the blocks of the integrations that it changes; the page is one join of blocks, and gzip is one pass over it. A scrape
-between changes gets the same bytes. The exporter's own numbers change all the time and are few: they are rendered for
-each scrape and appended.
+the blocks of the integrations that it changes; the page is one join of blocks. A scrape between changes gets the same
+bytes. The exporter's own numbers change all the time and are few: they are rendered for each scrape and appended.
 
-A gzipped page is one gzip member: the deflated delivery part is cached, ended by a full flush, and the deflated own
-part is appended to it.
+A gzipped page is one gzip member, of stretches that were deflated apart (`packing`): only those are packed anew in
+which a block has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -22,13 +19,12 @@ from prometheus_client import CollectorRegistry
 
 from exporter.lines import Key, Lines
 from exporter.metrics import FAMILIES, HELD_SERIES, Family, OwnMetrics, Shown
+from exporter.packing import Member, Packing
 from exporter.protobuf import Protobuf
 
 Format = Literal["text", "openmetrics", "protobuf"]
 FORMATS: Final[tuple[Format, ...]] = ("text", "openmetrics", "protobuf")
-GZIP_LEVEL: Final = 1  # 9 takes six times as long for a seventh less
 IDLE_RENDERINGS: Final = 100  # of other formats, after which a sheet that nobody asks for is dropped
-_GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 class Writer(Protocol):
@@ -36,7 +32,7 @@ class Writer(Protocol):
 
     def labels(self, key: Key) -> Any: ...
     def block(self, family: Family, labels: Any, shown: Shown) -> bytes: ...
-    def family(self, family: Family, blocks: Collection[bytes]) -> list[bytes]: ...
+    def family(self, family: Family, blocks: Collection[bytes]) -> list[bytes]: ...  # what stands before them, and they
     def own(self, registry: CollectorRegistry) -> bytes: ...
 
 
@@ -53,40 +49,50 @@ class _Sheet:
     asked: int = 0  # the number of the rendering that asked for it last
     labels: dict[Key, Any] = field(default_factory=dict)
     blocks: list[dict[Key, bytes]] = field(default_factory=lambda: [{} for _ in FAMILIES])
+    packings: list[Packing] = field(default_factory=lambda: [Packing() for _ in FAMILIES])
     version: int = -1  # of the publication that `plain` shows
     plain: bytes = b""
-    deflated: bytes | None = None  # of `plain`, and its crc, when a client has asked for gzip
-    crc: int = 0
+    heads: list[bytes] = field(default_factory=list)  # what stands before each family's blocks
+    packed: Member | None = None  # of `plain`, when a client has asked for gzip
 
     def update(self, writer: Writer, dirty: Mapping[Key, Shown | None], version: int) -> None:
         for key, shown in dirty.items():
             if shown is None:
                 self.labels.pop(key, None)
-                for blocks in self.blocks:
-                    blocks.pop(key, None)
+                self._put(key, {})
                 continue
             labels = self.labels.get(key)
             if labels is None:
                 labels = self.labels[key] = writer.labels(key)
-            for family, blocks in zip(FAMILIES, self.blocks, strict=True):
-                block = writer.block(family, labels, shown)
-                if block:
-                    blocks[key] = block
-                else:
-                    blocks.pop(key, None)
+            self._put(key, {number: writer.block(family, labels, shown) for number, family in enumerate(FAMILIES)})
         if version != self.version:
             pieces = []
+            self.heads = []
             for family, blocks in zip(FAMILIES, self.blocks, strict=True):
-                if blocks:
-                    pieces += writer.family(family, blocks.values())
-            self.plain, self.deflated, self.version = b"".join(pieces), None, version
+                head, *rest = writer.family(family, blocks.values()) if blocks else [b""]
+                self.heads.append(head)
+                pieces += [head, *rest]
+            self.plain, self.packed, self.version = b"".join(pieces), None, version
 
-    def deflate(self) -> bytes:
-        if self.deflated is None:
-            deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-            self.deflated = deflater.compress(self.plain) + deflater.flush(zlib.Z_FULL_FLUSH)
-            self.crc = zlib.crc32(self.plain)
-        return self.deflated
+    def _put(self, key: Key, news: Mapping[int, bytes]) -> None:
+        for number, blocks in enumerate(self.blocks):
+            block, before = news.get(number, b""), blocks.get(key, b"")
+            if block == before:
+                continue
+            self.packings[number].note(key, before, block)
+            if block:
+                blocks[key] = block
+            else:
+                del blocks[key]
+
+    def deflate(self) -> Member:
+        if self.packed is None:
+            member = Member(self.plain)
+            for head, blocks, packing in zip(self.heads, self.blocks, self.packings, strict=True):
+                member.add(head)
+                member.take(packing.packed(blocks))
+            self.packed = member
+        return self.packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +178,7 @@ class Exposition:
         own = writer.own(self._own.registry)
         if not gzip:
             return Rendered((sheet.plain, own), version)
-        packed = sheet.deflate()
-        deflater = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-        last = deflater.compress(own) + deflater.flush()
-        trailer = struct.pack("<II", zlib.crc32(own, sheet.crc), (len(sheet.plain) + len(own)) & 0xFFFFFFFF)
-        return Rendered((_GZIP_HEADER, packed, last + trailer), version)
+        return Rendered(sheet.deflate().ended(own), version)
 
 
 def _held(shown: Shown | None) -> int:

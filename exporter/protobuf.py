@@ -55,7 +55,7 @@ class Protobuf:
 
     def family(self, family: Family, blocks: Collection[bytes]) -> list[bytes]:
         head = _head(family.name, family.help, family.kind)
-        return [_varint(len(head) + sum(map(len, blocks))), head, *blocks]
+        return [_varint(len(head) + sum(map(len, blocks))) + head, *blocks]
 
     def own(self, registry: CollectorRegistry) -> bytes:
         """What the exporter says about itself."""

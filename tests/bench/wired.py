@@ -27,6 +27,9 @@ _MANNERS = Manners()
 class Wired(World):
     """What it polls is at `api_url`, over HTTP; pages may be handed in as well."""
 
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(folder, max_series=1_000_000, **settings)  # the most that can be configured: nothing is folded
+
     def boot(self) -> None:
         self.clock = cast("VirtualClock", Clock())
         super().boot()
