@@ -22,6 +22,7 @@ from exporter import __version__, logs, records
 from exporter.clock import Clock
 from exporter.config import StoreConfig
 from exporter.records import InvalidResponseError, Token
+from exporter.tokens import TokenCache
 
 RESPONSE_BYTES_MAX: Final = 32 * 1024 * 1024  # decompressed; a page of 100 samples has 44 kB, and bodies can be long
 ERROR_BYTES_MAX: Final = 64 * 1024  # read and dropped, so that the connection can be used again
@@ -29,6 +30,7 @@ RETRY_AFTER_MAX: Final = 300.0  # seconds; a longer wish is asked about again af
 PAUSE_INLINE_MAX: Final = 10.0  # seconds a request waits for a pause to end; a longer one fails the poll
 TOKEN_SECONDS: Final = 3600.0  # where the answer does not say
 TOKEN_MARGIN: Final = 60.0  # renewed this long before its end, as the vendor's client does; a fifth of a short life
+REFUSED_SECONDS: Final = 5.0  # a store that EPCC refused with a new token does not renew again before
 
 
 @dataclass(eq=False)
@@ -88,6 +90,10 @@ class Budget:
                 # Not less than a millisecond: a wait that rounding makes nothing of would be asked for without end.
                 await self._clock.sleep(max(wait, 0.001))
 
+    def give_back(self) -> None:
+        """What was taken for a request that was not made."""
+        self._level = min(self._burst, self._level + 1.0)
+
 
 class Observer(Protocol):
     """Told of every try at a request that was not dropped: endpoint, status code or `error`, seconds."""
@@ -100,11 +106,14 @@ Listener = Callable[[Mapping[str, str], int | None, int, int], None]
 
 
 class Api:
-    """One store's API. Every try is a request to the observer and takes from the budget, the token's included."""
+    """One store's API. Every try is a request to the observer and takes from the budget, the token's included.
+
+    `tokens`: the cache of the store's credential, shared with others that have the same; None: one of its own.
+    """
 
     def __init__(  # noqa: PLR0917  wired by hand, in two places
         self, store: StoreConfig, session: aiohttp.ClientSession, clock: Clock, observe: Observer, budget: Budget,
-        listen: Listener | None = None,
+        listen: Listener | None = None, *, tokens: TokenCache | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._session = session
@@ -112,38 +121,51 @@ class Api:
         self._observe = observe
         self._listen = listen
         self.budget = budget
-        self._token: Token | None = None
-        self._token_until = 0.0
+        self._tokens = TokenCache(clock) if tokens is None else tokens
         self._renewing = asyncio.Lock()
+        self._refused_at: float | None = None  # when a token that had been renewed for this store was refused
 
     @property
     def token_seconds(self) -> float | None:
         """How long the present token lives, by what its answer said."""
-        return None if self._token is None else self._token.expires_in
+        return None if self._tokens.token is None else self._tokens.token.expires_in
 
     async def get(self, endpoint: str, path: str, query: Mapping[str, str]) -> Reply:
-        """One GET below /v2. Raises ApiError. A 401 renews the token once, for all who wait, and tries once more."""
+        """One GET below /v2. Raises ApiError. A 401 renews the token once, for all who use it, and tries once more."""
         token = await self._valid_token()
         try:
             return await self._request(endpoint, "GET", f"/v2{path}", query=query, token=token)
         except ApiError as error:
-            if error.code != 401:
+            if error.code != 401 or self._is_refused():
                 raise
-        if self._token is token:
-            self._token = None
-        return await self._request(endpoint, "GET", f"/v2{path}", query=query, token=await self._valid_token())
+        self._tokens.refused(token)
+        token = await self._valid_token()
+        try:
+            return await self._request(endpoint, "GET", f"/v2{path}", query=query, token=token)
+        except ApiError as error:
+            if error.code == 401:
+                self._refused_at = self._clock.monotonic()
+            raise
+
+    def _is_refused(self) -> bool:
+        """Whether a new token did not help a moment ago: one more at each poll would help no better, and take the
+        token from under the requests of the other stores."""
+        return self._refused_at is not None and self._clock.monotonic() - self._refused_at < REFUSED_SECONDS
 
     async def _valid_token(self) -> Token:
-        async with self._renewing:
-            if self._token is None or self._clock.monotonic() >= self._token_until:
-                self._token = None
-                self._token = await self._new_token()
-            return self._token
+        async with self._renewing:  # one of this store's requests asks and pays, the others wait for it
+            try:
+                return await self._tokens.valid(self.budget, self._new_token)
+            except ApiError as error:
+                # One of its own for each that waited: who raises an exception writes into it.
+                raise ApiError(error.reason, error.code, error.retry_after, error.detail) from None
 
-    async def _new_token(self) -> Token:
+    async def _new_token(self) -> tuple[Token, float]:
+        """A token, and when to renew it (monotonic seconds); its request was taken from the budget."""
         try:
             secret = self._store.secret()
         except (OSError, ValueError) as error:
+            self.budget.give_back()
             raise ApiError("auth", detail=f"the client secret cannot be read ({type(error).__name__})") from None
         form = {
             "grant_type": "client_credentials",
@@ -160,20 +182,9 @@ class Api:
         token = _checked(records.read_token, reply.body)
         logs.register_secret(token.access_token)
         seconds = token.expires_in if token.expires_in is not None else TOKEN_SECONDS
-        self._token_until = began + seconds - min(TOKEN_MARGIN, seconds / 5)
-        return token
+        return token, began + seconds - min(TOKEN_MARGIN, seconds / 5)
 
-    async def _request(
-        self,
-        endpoint: str,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
-        token: Token | None = None,
-    ) -> Reply:
-        await self.budget.take()
+    def _headers(self, token: Token | None) -> dict[str, str]:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -185,6 +196,20 @@ class Api:
                 headers["EP-Org-ID"] = self._store.org_id
             if self._store.store_id is not None:
                 headers["EP-Store-ID"] = self._store.store_id
+        return headers
+
+    async def _request(
+        self,
+        endpoint: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        token: Token | None = None,
+    ) -> Reply:
+        if token is not None:
+            await self.budget.take()  # a token's own was taken before it was decided who asks for it
         began, wall_ns = self._clock.monotonic(), self._clock.wall_ns()
         code = "error"
         try:
@@ -193,7 +218,7 @@ class Api:
                 self._store.api_url.rstrip("/") + path,
                 params=query,
                 data=form,
-                headers=headers,
+                headers=self._headers(token),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._store.request_timeout),
             ) as response:

@@ -26,6 +26,7 @@ from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
 from exporter.server import IntegrationStatus, Server, StoreStatus
 from exporter.store import StorageError, Store
+from exporter.tokens import Tokens
 
 STOP_SECONDS: Final = 4.0  # SIGTERM to end: what takes longer is left to the next start, which goes on from disk
 
@@ -67,6 +68,7 @@ class App:
         self._own = OwnMetrics()
         self._exposition = Exposition(self._own)
         self._writer = Writer()
+        self._tokens = Tokens(clock)
         self._announcer = Announcer(
             self._exposition, self._own, clock, self._intake_of, known=store.scrapers,
             keep=lambda clients: self._writer(store.keep_scrapers, clients),
@@ -147,7 +149,8 @@ class App:
             self._own.api_request_duration.labels(store=name, endpoint=endpoint).observe(seconds)
 
         budget = Budget(config.requests_per_second, self._clock)
-        fetch = Fetch(Api(config, session, self._clock, observe, budget), self._clock)
+        api = Api(config, session, self._clock, observe, budget, tokens=self._tokens.of(config))
+        fetch = Fetch(api, self._clock)
         gaps = self._gaps_shown.setdefault(name, {})
         intake = Intake(
             config=config, store=self._store, writer=self._writer, publisher=self._announcer, own=self._own, gaps=gaps

@@ -8,7 +8,7 @@ is never printed. Nothing is clamped: a value outside its limits is a problem.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from exporter.configfile import (
     choice,
     compose,
     duration,
+    key_lines,
     kind_of,
     number,
     read_whole,
@@ -257,6 +258,13 @@ STORE_KEYS: Final[Mapping[str, Read]] = {
     "org_id": text_of("an organization's id", _wrong_header),
     "store_id": text_of("a store's id", _wrong_header),
 }
+# What many stores of an organization have in common: under `defaults` too. A credential is taken from there whole: a
+# store with a `client_id` of its own has its own secret and organization, or none.
+SHARED_KEYS: Final[Mapping[str, Read]] = {
+    key: STORE_KEYS[key] for key in ("api_url", "client_id", "client_secret", "client_secret_file", "org_id")
+}
+_CREDENTIAL: Final = SHARED_KEYS.keys() - {"api_url"}
+_SECRETS: Final = {"client_secret", "client_secret_file"}
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -278,9 +286,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
     top = reader.mapping(root, "", ("stores", "defaults"))
-    defaults: dict[str, Any] = {}
-    if "defaults" in top:
-        defaults = _values(top["defaults"][0], "defaults", reader, DEFAULT_KEYS)
+    defaults, shared = _defaults(top, reader)
     if "stores" not in top:
         reader.problem(root.start_mark.line + 1, "stores", "missing, wanted a list of stores")
         return []
@@ -298,7 +304,7 @@ def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
             if kind_of(each) == "nothing":
                 reader.problem(each.start_mark.line + 1, path, f"nothing, wanted a store with {', '.join(REQUIRED)}")
             continue
-        lines = _present(each, path, reader)
+        lines = _present(each, path, reader, shared)
         name = values.get("name")
         if name is not None:
             if name in names:
@@ -306,22 +312,38 @@ def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
                 reader.problem(lines["name"], f"{path}.name", problem)
             names.setdefault(name, lines["name"])
         if not reader.problems:
-            stores.append(_store({**defaults, **values}))
+            stores.append(_store({**_without_credential(defaults, lines.keys()), **values}))
     return stores
 
 
-def _present(store: yaml.MappingNode, path: str, reader: Reader) -> dict[str, int]:
-    """The keys that a store has, with their lines; those that it lacks are problems."""
+def _defaults(top: Mapping[str, tuple[yaml.Node, int]], reader: Reader) -> tuple[dict[str, Any], Set[str]]:
+    """The values, and which of SHARED_KEYS are there, be they good or not."""
+    if "defaults" not in top:
+        return {}, frozenset()
+    node, line = top["defaults"]
+    there = key_lines(node).keys() & SHARED_KEYS.keys()
+    if there >= _SECRETS:
+        reader.problem(line, "defaults", "both client_secret and client_secret_file, wanted one of them")
+    return _values(node, "defaults", reader, {**SHARED_KEYS, **DEFAULT_KEYS}), there
+
+
+def _without_credential(defaults: Mapping[str, Any], own: Set[str]) -> dict[str, Any]:
+    """What a store with these keys of its own takes from `defaults`."""
+    left = _CREDENTIAL if "client_id" in own else _SECRETS if own & _SECRETS else frozenset[str]()
+    return {key: value for key, value in defaults.items() if key not in left}
+
+
+def _present(store: yaml.MappingNode, path: str, reader: Reader, shared: Set[str]) -> dict[str, int]:
+    """The keys that a store has, with their lines; those that it lacks, and that are not `shared`, are problems."""
     line = store.start_mark.line + 1
-    lines: dict[str, int] = {}
-    for key, _ in store.value:
-        if isinstance(key, yaml.ScalarNode):
-            lines.setdefault(key.value, key.start_mark.line + 1)
+    lines = key_lines(store)
+    if "client_id" in lines:
+        shared = shared - _CREDENTIAL
     for key, wanted in REQUIRED.items():
-        if key not in lines:
+        if key not in lines and key not in shared:
             reader.problem(line, f"{path}.{key}", f"missing, wanted {wanted}")
-    secrets = lines.keys() & {"client_secret", "client_secret_file"}
-    if not secrets:
+    secrets = lines.keys() & _SECRETS
+    if not secrets and not shared & _SECRETS:
         reader.problem(line, path, "neither client_secret nor client_secret_file, wanted one of them")
     elif len(secrets) == 2:
         reader.problem(line, path, "both client_secret and client_secret_file, wanted one of them")

@@ -298,6 +298,15 @@ def _nodes(node: yaml.Node, left: int) -> int:
     return left
 
 
+def key_lines(mapping: yaml.Node) -> dict[str, int]:
+    """The keys of a mapping, with their lines."""
+    lines: dict[str, int] = {}
+    for key, _ in mapping.value if isinstance(mapping, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            lines.setdefault(key.value, key.start_mark.line + 1)
+    return lines
+
+
 def kind_of(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
         return "nothing" if node.tag == "tag:yaml.org,2002:null" else "a single value"

@@ -35,6 +35,8 @@ from exporter.shop import SECOND, Integration, Log, Shop
 PAGE_LENGTH: Final = 25  # where a request names none
 REQUESTS_REMEMBERED: Final = 100_000
 
+Tokens = dict[str, tuple[int, bool]]  # until when, and whether it may read integrations
+
 
 def log(
     log_id: str,
@@ -89,7 +91,9 @@ class Epcc:
         shop: Shop | None = None,
         client_id: str = "demo",
         client_secret: str = "demo-secret",  # noqa: S107  of a store that does not exist
+        tokens: Tokens | None = None,
     ) -> None:
+        """`tokens`: shared with the other stores of an organization (`organization`); None: its own."""
         self.manners = Manners() if manners is None else manners
         self.client_id = client_id
         self.client_secret = client_secret
@@ -98,7 +102,7 @@ class Epcc:
         self.integrations: dict[str, Integration] = {}
         self._lists = Lists(shop)
         self._random = random.Random(f"epcc {seed}")  # noqa: S311  a simulation, and it must repeat
-        self._tokens: dict[str, tuple[int, bool]] = {}  # until when, and whether it may read integrations
+        self._tokens: Tokens = {} if tokens is None else tokens
         self._last_second: deque[int] = deque()  # when requests were let through
         for integration in shop.integrations if shop is not None else ():
             self.add_integration(integration)
@@ -211,7 +215,8 @@ class Epcc:
             return error_answer(401, self.manners, "client is unknown or its secret is wrong")
         token = f"{self._random.getrandbits(160):040x}"
         until_ns = now_ns + self.manners.token_lifetime_seconds * SECOND
-        self._tokens = {known: value for known, value in self._tokens.items() if value[0] > now_ns}
+        for ended in [known for known, value in self._tokens.items() if value[0] <= now_ns]:
+            del self._tokens[ended]
         self._tokens[token] = (until_ns, grant == "client_credentials")
         fields = {
             "expires": until_ns // SECOND,

@@ -51,6 +51,10 @@ class LimitedBudget(Budget):
         await super().take()
         self.left -= 1
 
+    def give_back(self) -> None:
+        super().give_back()
+        self.left += 1
+
 
 @dataclass(frozen=True, slots=True)
 class Probed:

@@ -22,11 +22,12 @@ from aiohttp import web
 from exporter.clock import Clock
 from exporter.epcc import Epcc, Request, log
 from exporter.manners import ENVELOPES, ORDERS, Answer, Manners
+from exporter.organization import Organization
 from exporter.shop import SCENARIOS, Integration, Log, Shop
 
 __all__ = [
-    "SCENARIOS", "Answer", "Epcc", "Integration", "Log", "Manners", "Request", "Shop", "add_arguments", "log",
-    "make_app", "make_demo", "run", "serve",
+    "SCENARIOS", "Answer", "Epcc", "Integration", "Log", "Manners", "Organization", "Request", "Shop",
+    "add_arguments", "log", "make_app", "make_demo", "run", "serve",
 ]  # fmt: skip
 
 ADDRESS: Final = ("127.0.0.1", 10059)
@@ -41,7 +42,7 @@ STOP_SECONDS: Final = 1.0
 _STOPPED: Final = web.AppKey("stopped", asyncio.Event)
 
 
-def make_app(epcc: Epcc, clock_ns: Callable[[], int]) -> web.Application:
+def make_app(epcc: Epcc | Organization, clock_ns: Callable[[], int]) -> web.Application:
     async def truth(_: web.Request) -> web.Response:
         return web.json_response(epcc.truth(clock_ns()))
 
@@ -129,7 +130,7 @@ def _reset(request: web.Request) -> None:
 
 
 async def serve(
-    host: str | None, port: int, epcc: Epcc, clock_ns: Callable[[], int] | None = None
+    host: str | None, port: int, epcc: Epcc | Organization, clock_ns: Callable[[], int] | None = None
 ) -> tuple[web.AppRunner, int]:
     """A running server and the port that it got. Raises OSError where the address cannot be had."""
     app = make_app(epcc, Clock().wall_ns if clock_ns is None else clock_ns)

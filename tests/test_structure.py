@@ -39,8 +39,9 @@ CORE = {
 # Pure too, on top of the core, which does not know them: what the probe asks, and what its answers show.
 PROBE = {"shape", "observed", "edge", "verdicts", "probe", "findings", "contents", "advice", "report"}
 # Pure too, but not of the core: what they do is told to them.
-PURE = {"scrapers", "shop", "manners", "listings", "epcc"}
-SIMULATED = {"shop", "manners", "listings", "epcc", "simulator"}
+PURE = {"scrapers", "shop", "manners", "listings", "epcc", "organization"}
+SIMULATED = {"shop", "manners", "listings", "epcc", "organization", "simulator"}
+DRAWING = SIMULATED & PURE - {"organization"}
 HOST = {
     "aiohttp", "asyncio", "fcntl", "logging", "os", "pathlib", "random", "secrets", "selectors", "signal", "socket",
     "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
@@ -48,7 +49,7 @@ HOST = {
 # Nothing of these reads a clock or draws a number: `Random` is given its seed, which is the caller's.
 HOST_IN_PURE = {
     "metrics": {"sys"},  # sys.version, for build_info
-    **{name: {"random"} for name in SIMULATED & PURE},
+    **{name: {"random"} for name in DRAWING},
 }
 # A library's only users.
 USERS = {
@@ -64,7 +65,7 @@ USERS = {
     "yaml": {"config", "configfile", "tlsconfig", "webconfig"},
     "bcrypt": {"passwords"},
     "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
-    "random": {"clock", *(SIMULATED & PURE)},
+    "random": {"clock", *DRAWING},
     "time": {"clock"},
     "uuid": set(),
     "secrets": {"passwords"},  # the key of digests, which has to be hard to guess
