@@ -14,6 +14,7 @@ import aiohttp
 
 from exporter import logs
 from exporter.announce import Announcer
+from exporter.answers import Answer
 from exporter.api import Api, Budget
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, StoreConfig
@@ -24,7 +25,8 @@ from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
-from exporter.server import IntegrationStatus, Server, StoreStatus
+from exporter.server import Server
+from exporter.status import IntegrationStatus, StoreStatus
 from exporter.store import StorageError, Store
 from exporter.tokens import Tokens
 
@@ -84,6 +86,7 @@ class App:
             reload=self.reload,
             status=self._status,
             scraped=self._announcer.note_scrape,
+            job=self._job,
             guard=guard,
         )
 
@@ -221,6 +224,12 @@ class App:
         """Stores whose first poll has neither ended nor failed."""
         return sorted(name for name, running in self._running.items() if not running.poller.ended_once)
 
+    async def _job(self, store: str, integration_id: str, job_id: str) -> list[Answer]:
+        running = self._running.get(store)
+        if running is None:
+            raise LookupError(store)
+        return await running.poller.answers(integration_id, job_id)
+
     def _status(self) -> list[StoreStatus]:
         return [_status(name, running.poller) for name, running in sorted(self._running.items())]
 
@@ -234,6 +243,7 @@ def _status(name: str, poller: StorePoller) -> StoreStatus:
         last_poll_ns=poller.last_poll_ns,
         complete_through_ns=marks.complete_through_ns,
         last_error=poller.failure,
+        gaps=marks.gaps,
         integrations=[
             IntegrationStatus(
                 name=intake.integrations[i].name if i in intake.integrations else i,
@@ -243,6 +253,11 @@ def _status(name: str, poller: StorePoller) -> StoreStatus:
                 consecutive_failures=tally.consecutive_failures,
                 last_attempt_ns=tally.last_attempt_ns,
                 enabled=intake.integrations[i].enabled if i in intake.integrations else None,
+                last_success_ns=tally.last_success_ns,
+                last_failure_ns=tally.last_failure_ns,
+                jobs_failing=tally.jobs_failing,
+                jobs_unlogged=intake.unlogged.get(i, 0),
+                last_failed_job=intake.last_failed_job(i),
             )
             for i, tally in sorted(intake.tallies.items())
             if marks.begun and intake.wanted(i)

@@ -377,6 +377,12 @@ class Intake:
             if self.marks.floor_ns is not None and entry.at_ns < self.marks.floor_ns:
                 self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
 
+    def last_failed_job(self, integration_id: str) -> str | None:
+        """Of the latest failure since the start; None: there was none, or it named no job."""
+        exemplars = self._exemplars.get(integration_id)
+        failures = exemplars.failures.values() if exemplars is not None else ()
+        return max(failures, key=lambda each: each.at_ns).job_id if failures else None
+
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
         met = {*self.integrations, *self.tallies} - {UNKNOWN_INTEGRATION, OTHER}

@@ -10,8 +10,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import quote
 
 from exporter import logs
+from exporter.answers import Answer, read_answers
 from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.config import StoreConfig
@@ -122,6 +124,14 @@ class StorePoller:
         pause = min(interval * 2.0 ** min(self._failures - 1, 16), max(interval, BACKOFF_MAX))
         pause *= 0.75 + self._clock.chance() / 2
         return max(pause, self._retry_after or 0.0)
+
+    async def answers(self, integration_id: str, job_id: str) -> list[Answer]:
+        """The attempts of a job, live, within the store's budget. Raises ApiError, after one try: somebody waits."""
+        path = f"/integrations/{quote(integration_id, safe='')}/jobs/{quote(job_id, safe='')}/logs"
+        answers, _ = await self._fetch.get(
+            "job_logs", path, {}, lambda body: read_answers(body, integration_id), tries=1
+        )  # fmt: skip
+        return answers
 
     # --- what a poll does
 

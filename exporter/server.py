@@ -1,26 +1,26 @@
-"""Our own pages: metrics, health, reload, and a plain state of things. No page asks EPCC for anything."""
+"""Our own pages: metrics, health, reload, the state of things, and one job's attempts, the only page that asks EPCC."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from html import escape
 from typing import Final
 
 from aiohttp import web
 
-from exporter import __version__
+from exporter import pages
+from exporter.answers import Answer
+from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
+from exporter.status import StatusJson, StoreStatus
 
 SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
 WRITE_BYTES: Final = 256 * 1024  # handed to a connection at once
 SCRAPER_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
-INTEGRATIONS_SHOWN_MAX: Final = 1_000  # on the plain page, per store; the rest is named as a number
+JOB_LOOKS_MAX: Final = 4  # jobs that EPCC is asked about at once, by all who look; more are told to come again
 _SAFE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -28,30 +28,10 @@ _SAFE_HEADERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrationStatus:
-    name: str
-    id: str
-    attempts: int
-    failed: int
-    consecutive_failures: int
-    last_attempt_ns: int | None
-    enabled: bool | None  # None: EPCC does not list it
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    name: str
-    state: str  # starting, polled or failing
-    last_poll_ns: int | None
-    complete_through_ns: int | None
-    last_error: str | None
-    integrations: Sequence[IntegrationStatus]
-
-
 class Server:
     """`scraped(client, is_scraper, version)` is called when a page of metrics was written whole.
 
+    `job(store, integration, job)` asks EPCC; it raises ApiError, and LookupError for a store that there is not.
     `guard` None: the pages are everybody's.
     """
 
@@ -64,6 +44,7 @@ class Server:
         reload: Callable[[], Awaitable[Sequence[str]]],
         status: Callable[[], Sequence[StoreStatus]],
         scraped: Callable[[tuple[str, str], bool, int], None],
+        job: Callable[[str, str, str], Awaitable[Sequence[Answer]]],
         guard: Guard | None = None,
     ) -> None:
         self._exposition = exposition
@@ -72,7 +53,10 @@ class Server:
         self._reload = reload
         self._status = status
         self._scraped = scraped
+        self._job = job
+        self._looks = 0
         self._guard = guard if guard is not None else Guard(None, Clock())
+        self._json = StatusJson(status, Clock())
         self._bound: list[tuple[str, int]] = []
         self._runner: web.AppRunner | None = None
 
@@ -82,6 +66,8 @@ class Server:
         application.router.add_get(self._telemetry_path, self._metrics)
         if self._telemetry_path != "/":
             application.router.add_get("/", self._landing)
+        application.router.add_get("/api/v1/status", self._status_json)
+        application.router.add_get("/jobs/{store}/{integration}/{job}", self._one_job, allow_head=False)
         application.router.add_get("/-/healthy", self._healthy)
         application.router.add_get("/-/ready", self._ready)
         application.router.add_post("/-/reload", self._reload_now)
@@ -149,16 +135,46 @@ class Server:
         return _plain("not reloaded, the last good configuration stays:\n" + "\n".join(problems) + "\n", status=500)
 
     async def _landing(self, request: web.Request) -> web.Response:
-        stores = "".join(_store(store) for store in self._status())
-        page = (
-            "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>epcc-exporter</title>"
-            "<meta name=viewport content='width=device-width'><h1>epcc-exporter</h1>"
-            f"<p>Version {escape(__version__)}. Metrics for Prometheus are at "
-            f'<a href="{escape(self._telemetry_path)}">{escape(self._telemetry_path)}</a>; '
-            "health at <a href=/-/healthy>/-/healthy</a> and <a href=/-/ready>/-/ready</a>.</p>"
-            f"{stores}</html>"
-        )
-        return web.Response(text=page, content_type="text/html", headers=_SAFE_HEADERS)
+        return _html(pages.landing(self._status(), self._telemetry_path))
+
+    async def _status_json(self, request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=self._json.body(), content_type="application/json", headers=headers)
+
+    async def _one_job(self, request: web.Request) -> web.Response:
+        """What receivers answered is shown to those alone who have shown who they are, or who sit at this machine."""
+        store, integration_id, job_id = (request.match_info[name] for name in ("store", "integration", "job"))
+        if not self.may_show_answers():
+            return _html(pages.said("Not shown", (
+                "What receivers answer is shown only where --web.config.file asks for a password or a client "
+                "certificate, or where the exporter listens on this machine alone, as with "
+                "--web.listen-address=127.0.0.1:10058."
+            )), status=403)  # fmt: skip
+        if self._looks >= JOB_LOOKS_MAX:
+            return _html(pages.said("Busy", "Others are looking at jobs just now. Try again in a moment."), status=503)
+        self._looks += 1
+        try:
+            return _html(pages.job(store, integration_id, job_id, await self._job(store, integration_id, job_id)))
+        except LookupError:
+            return _html(pages.said("Not found", f"There is no store {store} in the configuration."), status=404)
+        except ApiError as error:
+            return _refused(error)
+        finally:
+            self._looks -= 1
+
+
+def _refused(error: ApiError) -> web.Response:
+    """Why EPCC did not say; never in its own words."""
+    if error.code == 404:
+        return _html(pages.said("Not found", "EPCC knows no such integration or job."), status=404)
+    if error.reason == "rate_limited":
+        text = "EPCC asks this exporter to slow down. Try again in a minute."
+        return _html(pages.said("Not now", text), status=503)
+    return _html(pages.said("EPCC does not answer", f"Asking EPCC failed: {error.reason}. Try again."), status=502)
+
+
+def _html(text: str, status: int = 200) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=_SAFE_HEADERS)
 
 
 async def _write(response: web.StreamResponse, pieces: Sequence[bytes]) -> None:
@@ -171,50 +187,3 @@ async def _write(response: web.StreamResponse, pieces: Sequence[bytes]) -> None:
 
 def _plain(text: str, status: int = 200) -> web.Response:
     return web.Response(text=text, status=status, headers={"X-Content-Type-Options": "nosniff"})
-
-
-def _store(store: StoreStatus) -> str:
-    words = {
-        "starting": "The first poll is under way.",
-        "polled": "The last poll ended well.",
-        "failing": f"The last poll failed: {store.last_error}.",
-    }[store.state]
-    worst_first = sorted(store.integrations, key=lambda each: (-each.consecutive_failures, each.name, each.id))
-    rows = "".join(_integration(each) for each in worst_first[:INTEGRATIONS_SHOWN_MAX])
-    more = len(store.integrations) - INTEGRATIONS_SHOWN_MAX
-    rest = f"<p>And {more} integrations more: see the metrics.</p>" if more > 0 else ""
-    table = (
-        "<table border=1 cellpadding=4><tr><th>Integration<th>State<th>Attempts<th>Failed<th>Last attempt (UTC)</tr>"
-        f"{rows}</table>{rest}"
-        if rows
-        else "<p>No integration is known yet.</p>"
-    )
-    polled = f" That was at {_time(store.last_poll_ns)} UTC." if store.last_poll_ns is not None else ""
-    through = store.complete_through_ns
-    counted = (
-        "No walk through the logs has been completed yet."
-        if through is None
-        else f"Every log created before {_time(through)} UTC and visible by then has been counted."
-    )
-    return f"<h2>Store {escape(store.name)}</h2><p>{escape(words)}{polled} {counted}</p>{table}"
-
-
-def _integration(each: IntegrationStatus) -> str:
-    if each.enabled is False:
-        state = "disabled"
-    elif each.consecutive_failures:
-        state = f"FAILING: {each.consecutive_failures} failures in a row"
-    elif each.last_attempt_ns is None:
-        state = "no attempt seen yet"
-    else:
-        state = "the last attempt succeeded"
-    return (
-        f"<tr><td>{escape(each.name or each.id)}<td>{state}<td>{each.attempts}<td>{each.failed}"
-        f"<td>{_time(each.last_attempt_ns)}</tr>"
-    )
-
-
-def _time(at_ns: int | None) -> str:
-    if at_ns is None:
-        return "never"
-    return datetime.fromtimestamp(at_ns // 1_000_000_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")

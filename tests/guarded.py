@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 import trustme
 
+from exporter.answers import Answer
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
@@ -43,6 +44,10 @@ class StandingClock(Clock):
         return self.now
 
 
+async def no_job(*names: str) -> list[Answer]:
+    raise LookupError(names)
+
+
 class Site:
     """A server on 127.0.0.1 behind `web-config.yml` in a folder with a certificate."""
 
@@ -70,7 +75,7 @@ class Site:
         self.guard = Guard(self.file if content is not None else None, self.clock)
         self.server = Server(
             exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=self._reload,
-            status=list, scraped=lambda *scrape: None, guard=self.guard,
+            status=list, scraped=lambda *scrape: None, job=no_job, guard=self.guard,
         )  # fmt: skip
         ((_, self.port),) = await self.server.start([("127.0.0.1", 0)])
         if content is not None and "tls_server_config" in content:

@@ -26,6 +26,7 @@ from tests.guarded import (
     Site,
     a_site,  # noqa: F401  # pytest finds it
     basic,
+    no_job,
     problems_told,
 )
 
@@ -47,7 +48,7 @@ async def test_no_page_is_shown_and_nothing_is_done_without_a_password(site: Sit
         assert (status, text, headers.getall("WWW-Authenticate")) == (401, "unauthorized\n", ["Basic"]), path
     assert (await site.get("/-/reload", "POST"))[0] == 401
     assert site.reloads == 0
-    assert [(await site.get(path, **ALICE))[0] for path in PATHS] == [200, 200, 200, 200, 404, 404]
+    assert [(await site.get(path, **ALICE))[0] for path in PATHS] == [200, 200, 200, 200, 404, 200]
     assert (await site.get("/-/reload", "POST", **ALICE))[0] == 200
     assert site.reloads == 1
 
@@ -244,7 +245,7 @@ async def test_the_server_knows_where_it_listens_and_what_the_file_says_now(site
     assert site.server.may_show_answers()
     everywhere = Server(
         exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=site._reload,
-        status=list, scraped=lambda *scrape: None, guard=site.guard,
+        status=list, scraped=lambda *scrape: None, job=no_job, guard=site.guard,
     )  # fmt: skip
     assert not everywhere.may_show_answers()  # it listens nowhere yet
     await everywhere.start([("0.0.0.0", 0)])

@@ -14,8 +14,10 @@ import pytest
 
 from exporter.exposition import Exposition
 from exporter.metrics import OwnMetrics, Shown
-from exporter.server import SHUTDOWN_SECONDS, IntegrationStatus, Server, StoreStatus
+from exporter.server import SHUTDOWN_SECONDS, Server
+from exporter.status import IntegrationStatus, StoreStatus
 from exporter.tally import Tally
+from tests.guarded import no_job
 
 
 class Site:
@@ -32,6 +34,7 @@ class Site:
             reload=self._reload,
             status=lambda: self.stores,
             scraped=lambda *scrape: self.scrapes.append(scrape),
+            job=no_job,
         )
         self.session = aiohttp.ClientSession()
         self.url = ""

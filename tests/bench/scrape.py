@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from exporter.answers import Answer
 from exporter.exposition import FORMATS
 from exporter.negotiation import CONTENT_TYPES
 from exporter.records import read_page
@@ -88,7 +89,7 @@ class Target:
         world = self._world
         self._server = Server(
             exposition=world.exposition, telemetry_path="/metrics", unready=lambda: (), reload=_nothing,
-            status=lambda: (), scraped=world.announcer.note_scrape,
+            status=lambda: (), scraped=world.announcer.note_scrape, job=_no_job,
         )  # fmt: skip
         self._port = 0
 
@@ -153,6 +154,10 @@ class Target:
             await self.page(form, packed)
             times.append(time.perf_counter() - began)
         return times
+
+
+async def _no_job(*names: str) -> list[Answer]:
+    raise LookupError(names)
 
 
 async def _nothing() -> Sequence[str]:
