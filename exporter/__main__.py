@@ -24,7 +24,11 @@ from exporter.config import Config, ConfigError, Secret, StoreConfig
 from exporter.findings import seconds_text
 from exporter.guard import Guard
 from exporter.probe import REQUESTS_MAX
-from exporter.statefile import LockedError, NewerStateError
+from exporter.reshard import ReshardError, reshard
+from exporter.sharding import MisplacedError, Shard, claim
+from exporter.standby import Standby
+from exporter.statefile import DamagedError, LockedError, NewerStateError
+from exporter.store import StorageError, Store
 
 OK: Final = 0
 FAILED: Final = 1
@@ -53,13 +57,15 @@ def run(argv: list[str]) -> int:
             return asyncio.run(_demo(arguments))
         if arguments.command == "probe":
             return _probe(arguments)
+        if arguments.command == "reshard":
+            return _reshard(arguments)
         return _run(arguments)
-    except (LockedError, NewerStateError) as error:
+    except (LockedError, NewerStateError, MisplacedError) as error:
         logs.log(_log, logging.ERROR, "cannot start", problem=error)
     except sqlite3.Error as error:
         logs.log(_log, logging.ERROR, "cannot start: the state cannot be opened", problem=type(error).__name__,
-                 code=getattr(error, "sqlite_errorname", ""), path=arguments.storage_path)  # fmt: skip
-    except OSError as error:
+                 code=getattr(error, "sqlite_errorname", ""), path=getattr(arguments, "storage_path", ""))  # fmt: skip
+    except (OSError, StorageError) as error:
         logs.log(_log, logging.ERROR, "cannot start", problem=error)
     except Exception:
         # A broken invariant: the restart goes on from what is durable.
@@ -68,12 +74,14 @@ def run(argv: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    shard: Shard = arguments.shard
+
     def load() -> Config:
-        return config.load(arguments.config_file, os.environ)
+        return shard.share(config.load(arguments.config_file, os.environ))
 
     problems: list[str] = []
     try:
-        loaded = load()
+        whole = config.load(arguments.config_file, os.environ)
     except ConfigError as error:
         problems += error.problems
     try:
@@ -84,14 +92,58 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stderr.writelines(f"{problem}\n" for problem in problems)
         return WRONG_USAGE
     if arguments.config_check:
-        sys.stdout.write(config.summary(loaded, arguments.config_file) + "\n")
+        sys.stdout.write(config.summary(whole, arguments.config_file) + "\n")
+        if shard.total > 1:
+            sys.stdout.write(shard.summary(store.name for store in whole.stores) + "\n")
         if arguments.web_config_file is not None:
             told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in guard.config.summary().items())
             sys.stdout.write(f"{arguments.web_config_file}: ok, {told}\n")
         return OK
     if arguments.once:
-        return asyncio.run(_once(loaded, arguments))
-    return asyncio.run(_serve(loaded, arguments, load, guard))
+        return asyncio.run(_once(shard.share(whole), arguments))
+    if arguments.wait_for_lock:
+        return asyncio.run(_stand_by(shard.share(whole), arguments, load, guard))
+    return asyncio.run(_serve(shard.share(whole), arguments, load, guard, shard=shard))
+
+
+async def _stand_by(loaded: Config, arguments: argparse.Namespace, load: Callable[[], Config], guard: Guard) -> int:
+    """Waits for the state if need be, and then serves, with the configuration as it is by then."""
+    stop, clock = asyncio.Event(), Clock()
+
+    async def check() -> Sequence[str]:
+        nonlocal loaded
+        try:
+            loaded = await asyncio.to_thread(load)
+        except ConfigError as error:
+            for problem in error.problems:
+                logs.log(_log, logging.ERROR, "the configuration was not reloaded", problem=problem)
+            return error.problems
+        return ()
+
+    stop_on_signals(stop, lambda: None)
+    standby = Standby(
+        lambda: open_store(arguments.storage_path, clock), check, telemetry_path=arguments.telemetry_path, guard=guard,
+        shard=arguments.shard,
+    )  # fmt: skip
+    opened = await standby.opened(arguments.listen_addresses, stop)
+    if opened is None:
+        logs.log(_log, logging.INFO, "stopped")
+        return OK
+    store, arguments.listen_addresses = opened
+    await check()
+    return await _serve(loaded, arguments, load, guard, shard=arguments.shard, store=store)
+
+
+def _reshard(arguments: argparse.Namespace) -> int:
+    try:
+        moves = reshard(arguments.storage_paths, arguments.sources, dry_run=arguments.dry_run)
+    except (ReshardError, DamagedError) as error:
+        logs.log(_log, logging.ERROR, "nothing was moved, or not all", problem=error)
+        return FAILED
+    sys.stdout.writelines(f"{'would move ' if arguments.dry_run else ''}{move}\n" for move in moves)
+    number = len(arguments.storage_paths)
+    sys.stdout.write(f"{len(moves)} states {'would move' if arguments.dry_run else 'moved'}, {number} shards\n")
+    return OK
 
 
 async def _serve(
@@ -99,13 +151,19 @@ async def _serve(
     arguments: argparse.Namespace,
     load: Callable[[], Config] | None,
     guard: Guard,
+    *,
     listening: Callable[[Sequence[tuple[str, int]]], None] = lambda bound: None,
+    shard: Shard | None = None,
+    store: Store | None = None,
 ) -> int:
+    """`listening` is told what was bound. `store`: the state, where it is open already."""
     stop = asyncio.Event()
     clock = Clock()
-    store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
+    if store is None:
+        store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
     try:
-        app = App(loaded, store, clock, load, arguments.telemetry_path, guard=guard)
+        claim(store, shard or Shard(), arguments.storage_path)
+        app = App(loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard)
         reloads: set[asyncio.Task[object]] = set()
 
         def reload() -> None:
@@ -208,7 +266,7 @@ async def _demo(arguments: argparse.Namespace) -> int:
         runner, port = await simulator.serve("127.0.0.1", 0, epcc)
         try:
             arguments.storage_path = folder
-            return await _serve(_demo_config(port), arguments, None, Guard(None, Clock()), tell)
+            return await _serve(_demo_config(port), arguments, None, Guard(None, Clock()), listening=tell)
         finally:
             await runner.cleanup()
 

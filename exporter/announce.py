@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from exporter import logs
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.intake import Intake
 from exporter.metrics import OwnMetrics, Shown
-from exporter.scrapers import Client, Key, Scrapers
+from exporter.scrapers import PATIENCE_SECONDS, Client, Key, Scrapers
 from exporter.store import StorageError
 
 RETRY_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Announcer:
@@ -47,10 +51,12 @@ class Announcer:
         self._scrapers = Scrapers()
         self._scrapers.recall(known, clock.monotonic())
         self._scraped = asyncio.Event()
+        self._version = 0  # of the last publication
+        self._readings: list[tuple[int, asyncio.Future[None]]] = []  # what `read_by_all` waits for
 
     def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None:
         """Committed tallies, to the exposition; their newborn series, to the scrapers' book."""
-        version = self._exposition.publish(store, changes)
+        version = self._version = self._exposition.publish(store, changes)
         newborn: set[Key] = set()
         for integration_id, shown in changes.items():
             if shown is None:
@@ -65,8 +71,27 @@ class Announcer:
 
     def note_scrape(self, client: tuple[str, str], is_scraper: bool, version: int) -> None:
         """A page of this version was written whole."""
-        self._scrapers.read(client, is_scraper, version, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._scrapers.read(client, is_scraper, version, now)
         self._scraped.set()
+        for wanted, reading in self._readings:
+            if not reading.done() and self._scrapers.all_read(wanted, now):
+                reading.set_result(None)
+
+    async def read_by_all(self) -> None:
+        """Until every scraper has read what is published now; for as long as patience lasts, and not at all where none
+        is known."""
+        if self._scrapers.all_read(self._version, self._clock.monotonic()):
+            return
+        reading = (self._version, asyncio.get_running_loop().create_future())
+        self._readings.append(reading)
+        try:
+            await asyncio.wait_for(reading[1], PATIENCE_SECONDS)
+        except TimeoutError:
+            logs.log(_log, logging.WARNING, "a scraper of the life before did not come, and is waited for no longer",
+                     seconds=PATIENCE_SECONDS)  # fmt: skip
+        finally:
+            self._readings.remove(reading)
 
     def drop_store(self, store: str) -> None:
         self._scrapers.forget_store(store)

@@ -26,8 +26,10 @@ from exporter.metrics import OwnMetrics
 from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
 from exporter.server import Server
+from exporter.sharding import Shard
 from exporter.status import IntegrationStatus, StoreStatus
 from exporter.store import StorageError, Store
+from exporter.takeover import Takeover, home_of
 from exporter.tokens import Tokens
 
 STOP_SECONDS: Final = 4.0  # SIGTERM to end: what takes longer is left to the next start, which goes on from disk
@@ -62,12 +64,15 @@ class App:
         telemetry_path: str,
         *,
         guard: Guard | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._clock = clock
         self._load = load
         self._own = OwnMetrics()
+        if shard is not None:
+            self._own.set_shard(shard.ordinal, shard.total)
         self._exposition = Exposition(self._own)
         self._writer = Writer()
         self._tokens = Tokens(clock)
@@ -75,6 +80,7 @@ class App:
             self._exposition, self._own, clock, self._intake_of, known=store.scrapers,
             keep=lambda clients: self._writer(store.keep_scrapers, clients),
         )  # fmt: skip
+        self._takeover: Takeover | None = None
         self._running: dict[str, _Running] = {}
         self._gaps_shown: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()
@@ -103,6 +109,8 @@ class App:
         stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announcer.run())
         stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
         announcing.add_done_callback(self._mind_end)
+        home = home_of(addresses)
+        self._takeover = Takeover(self._store, self._writer, home, self._announcer.read_by_all)
         try:
             # What is durable is shown by the first answer already: no scrape finds less than the last one did.
             started = [await self._begin(store) for store in self._config.stores]
@@ -176,8 +184,13 @@ class App:
         return running
 
     def _launch(self, running: _Running) -> None:
-        running.task = asyncio.create_task(running.poller.run())
+        running.task = asyncio.create_task(self._poll(running.poller))
         running.task.add_done_callback(self._mind_end)
+
+    async def _poll(self, poller: StorePoller) -> None:
+        if self._takeover is not None:
+            await self._takeover.settle(poller.config.name, shown=poller.intake.marks.begun)
+        await poller.run()
 
     async def reload(self) -> Sequence[str]:
         """Reads the configuration anew; the problems, after which the last good one stays."""

@@ -7,18 +7,21 @@ import difflib
 import ipaddress
 import platform
 import re
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from exporter import __version__, logs, simulator
+from exporter import __version__, logs, sharding, simulator
 from exporter.configfile import parse_duration
+from exporter.sharding import Shard
 
 COMMANDS: Final = {
     "run": "the exporter (the default)",
     "demo": "a simulated store in the same process and the exporter on it: no account, no file",
     "simulate": "the simulated EPCC alone, over HTTP",
+    "reshard": "moves the stores' states to the folders of the shards that they fall to",
     "probe": "asks each store what nobody documents, and prints a report without secrets, fit for a public issue",
 }
 ADDRESSES: Final = [("", 10058)]
@@ -62,6 +65,14 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
+def shard(text: str) -> Shard:
+    """`I/N` or `auto/N`."""
+    try:
+        return sharding.parse(text, socket.gethostname())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def watch(text: str) -> float:
     """Seconds of a duration as Prometheus writes it."""
     seconds = parse_duration(text)
@@ -101,6 +112,7 @@ def _parsers() -> dict[str, _Parser]:
     _run_flags(made["run"])
     _demo_flags(made["demo"])
     simulator.add_arguments(made["simulate"])
+    _reshard_flags(made["reshard"])
     _probe_flags(made["probe"])
     return made
 
@@ -114,9 +126,23 @@ def _run_flags(run: argparse.ArgumentParser) -> None:
                      help="poll each store once, print what a scrape would get, leave no state")  # fmt: skip
     run.add_argument("--storage.path", dest="storage_path", type=Path, default=Path("data"), metavar="FOLDER",
                      help="folder of the durable state (default data)")  # fmt: skip
+    run.add_argument("--storage.wait-for-lock", dest="wait_for_lock", action="store_true",
+                     help="stand by while another process holds the state, and take over when it ends")  # fmt: skip
+    run.add_argument("--shard", type=shard, default=Shard(), metavar="I/N",
+                     help="the stores that fall to shard I (from 0) of N alone; auto/N: I is the number at the end of "
+                          f"the host's name (default 0/1: all; N at most {sharding.SHARDS_MAX})")  # fmt: skip
     _web_flags(run, ":10058 on every address")
     run.add_argument("--web.config.file", dest="web_config_file", type=Path, default=None, metavar="FILE",
                      help="TLS and authentication, in exporter-toolkit's format")  # fmt: skip
+
+
+def _reshard_flags(reshard: argparse.ArgumentParser) -> None:
+    reshard.add_argument("--storage.path", dest="storage_paths", type=Path, action="append", required=True,
+                         metavar="FOLDER", help="of shard 0, then of shard 1, and so on: as often as there are shards "
+                                                "from now on")  # fmt: skip
+    reshard.add_argument("--from", dest="sources", type=Path, action="append", default=[], metavar="FOLDER",
+                         help="of a shard that is no more; may be repeated")  # fmt: skip
+    reshard.add_argument("--dry-run", dest="dry_run", action="store_true", help="say what would move, and move nothing")
 
 
 def _probe_flags(probe: argparse.ArgumentParser) -> None:

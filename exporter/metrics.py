@@ -266,8 +266,20 @@ class OwnMetrics:
             f"{_E}config_last_reload_success_timestamp_seconds", "When the configuration was last loaded successfully.",
             registry=self.registry,
         )  # fmt: skip
+        self._add_place()
         build = Gauge(f"{_E}build_info", "1, with the version.", ["version", "python_version"], registry=self.registry)
         build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
+
+    def _add_place(self) -> None:
+        """What the process is among others on the same configuration."""
+        self.standby = Gauge(
+            f"{_E}standby", "1 while the process waits for the state, which another one holds.", registry=self.registry
+        )
+        self._shard = Gauge(
+            f"{_E}shard_ordinal", "Which of the shards this process is, counted from 0.", registry=self.registry
+        )
+        self._shards = Gauge(f"{_E}total_shards", "Shards that the stores are spread over.", registry=self.registry)
+        self.set_shard(0, 1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         made = Counter(f"{_E}{name}", text, ["store", *labels], registry=self.registry)
@@ -308,6 +320,10 @@ class OwnMetrics:
             shown = [sample.labels for family in metric.collect() for sample in family.samples]
             for values in {tuple(labels[name] for name in names) for labels in shown if labels["store"] == store}:
                 metric.remove(*values)
+
+    def set_shard(self, ordinal: int, total: int) -> None:
+        self._shard.set(ordinal)
+        self._shards.set(total)
 
     def set_order(self, store: str, order: str) -> None:
         for each in ORDERS:

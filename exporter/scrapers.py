@@ -39,6 +39,10 @@ class Scrapers:
         """The scrapers of the last five minutes."""
         return sorted(client for client, (at, _) in self._seen.items() if now - at <= SEEN_SECONDS)
 
+    def all_read(self, version: int, now: float) -> bool:
+        """Whether every scraper of the last five minutes has read this version, or a later one."""
+        return all(read >= version for read in self._read_by(now))
+
     def newborn(self, keys: Iterable[Key], version: int) -> None:
         """Series that `version` shows at 0; those known already keep their place."""
         for key in keys:

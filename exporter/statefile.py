@@ -89,6 +89,11 @@ def take_lock(folder: Path) -> IO[str]:
     return lock
 
 
+def note_key(key: str) -> str:
+    """In `meta`, of what `Store.keep_note` keeps; a state that is moved leaves its notes behind."""
+    return f"note:{key}"
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with the durability that the guarantee needs; transactions are begun by hand."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)

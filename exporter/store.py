@@ -307,6 +307,25 @@ class Store:
         self._transaction(lambda connection: write_scrapers(connection, clients))
         self.scrapers = list(clients)
 
+    @property
+    def names(self) -> list[str]:
+        """The stores that have a state here, configured or not."""
+        return sorted(self._held)
+
+    def note(self, key: str) -> str | None:
+        """What `keep_note` has kept of this file. Raises StorageError."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (statefile.note_key(key),)).fetchone()
+            return None if row is None else str(row[0])
+
+        return self._reading(work)
+
+    def keep_note(self, key: str, text: str) -> None:
+        """Raises StorageError."""
+        row = (statefile.note_key(key), text)
+        self._transaction(lambda connection: connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", row))
+
     def reconciling(self, work: Callable[[sqlite3.Connection, int], _Result], name: str) -> _Result:
         """A transaction on the tables of `reconcile`, which change no tally. Raises StorageError."""
         return self._transaction(lambda connection: work(connection, self._held[name].ref))

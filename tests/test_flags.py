@@ -12,6 +12,7 @@ import pytest
 
 from exporter import __version__, flags, logs
 from exporter.flags import address, parse, telemetry_path
+from exporter.sharding import Shard
 from exporter.simulator import SCENARIOS
 
 
@@ -43,6 +44,8 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
         "config_check": False,
         "once": False,
         "storage_path": Path("data"),
+        "wait_for_lock": False,
+        "shard": Shard(0, 1),
         "listen_addresses": [("", 10058)],
         "telemetry_path": "/metrics",
         "web_config_file": None,
@@ -52,7 +55,7 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
 
 
 def test_every_flag_of_run_is_read() -> None:
-    argv = ["--config.file=a.yaml", "--config.check", "--once", "--storage.path", "d", "--web.listen-address=:1",
+    argv = ["--config.file=a.yaml", "--config.check", "--once", "--storage.path", "d", "--storage.wait-for-lock", "--shard=2/3", "--web.listen-address=:1",
             "--web.listen-address", "[::1]:2", "--web.telemetry-path=/m", "--web.config.file=w.yml", "--log.level=warn",
             "--log.format=json"]  # fmt: skip
     assert vars(parse(argv)) == {
@@ -61,6 +64,8 @@ def test_every_flag_of_run_is_read() -> None:
         "config_check": True,
         "once": True,
         "storage_path": Path("d"),
+        "wait_for_lock": True,
+        "shard": Shard(2, 3),
         "listen_addresses": [("", 1), ("::1", 2)],
         "telemetry_path": "/m",
         "web_config_file": Path("w.yml"),
@@ -117,7 +122,7 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["-config.file=x"], "unrecognized arguments: -config.file=x, did you mean --config.file?"),
         (["--once=yes"], "argument --once: ignored explicit argument 'yes'"),
         (["run", "extra"], "unrecognized arguments: extra"),
-        (["extra"], "unknown command 'extra'; there are run, demo, simulate, probe"),
+        (["extra"], "unknown command 'extra'; there are run, demo, simulate, reshard, probe"),
         (["--zzz"], "unrecognized arguments: --zzz"),
         (["--log.level=debug", "demo"], "unrecognized arguments: demo, a command comes first"),
         (["demo", "--once"], "unrecognized arguments: --once"),
@@ -125,10 +130,12 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["simulate", "--sed=1"], "unrecognized arguments: --sed=1, did you mean --seed?"),
         (["--config.file"], "argument --config.file: expected one argument"),
         (["demo", "--seed=x"], "argument --seed: invalid int value: 'x'"),
-        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate, probe"),
-        (["prove"], "unknown command 'prove', did you mean probe?; there are run, demo, simulate, probe"),
-        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate, probe"),
-        ([""], "unknown command ''; there are run, demo, simulate, probe"),
+        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate, reshard, probe"),
+        (["prove"], "unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe"),
+        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate, reshard, probe"),
+        (["reshard"], "the following arguments are required: --storage.path"),
+        (["--shard=3/3"], "argument --shard: '3/3': there is no shard 3 of 3, they are counted from 0"),
+        ([""], "unknown command ''; there are run, demo, simulate, reshard, probe"),
         (["probe", "--watch=10"], "argument --watch: '10', wanted a duration from 0s to 1h, like 15s or 10m"),
         (["probe", "--watch=61m"], "argument --watch: '61m', wanted a duration from 0s to 1h, like 15s or 10m"),
         (["probe", "--watch="], "argument --watch: '', wanted a duration from 0s to 1h, like 15s or 10m"),
@@ -230,7 +237,15 @@ def test_a_path_that_others_have_or_no_request_finds_is_refused(text: str) -> No
 
 
 def test_every_command_that_is_offered_has_a_parser() -> None:
-    assert [parse([command]).command for command in flags.COMMANDS] == list(flags.COMMANDS)
+    needed = {"reshard": ["--storage.path=a"]}
+    parsed = [parse([command, *needed.get(command, [])]).command for command in flags.COMMANDS]
+    assert parsed == list(flags.COMMANDS)
+
+
+def test_every_flag_of_reshard_is_read() -> None:
+    made = parse(["reshard", "--storage.path=a", "--storage.path", "b", "--from=c", "--from=d", "--dry-run"])
+    assert (made.storage_paths, made.sources, made.dry_run) == ([Path("a"), Path("b")], [Path("c"), Path("d")], True)
+    assert parse(["reshard", "--storage.path=a"]).sources == []
 
 
 def test_python_m_exporter_is_the_same_program() -> None:
@@ -240,5 +255,5 @@ def test_python_m_exporter_is_the_same_program() -> None:
     assert (ran.returncode, ran.stdout) == (2, "")
     assert (
         ran.stderr
-        == "epcc-exporter: error: unknown command 'prove', did you mean probe?; there are run, demo, simulate, probe\n"
+        == "epcc-exporter: error: unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe\n"
     )

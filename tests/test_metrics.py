@@ -56,6 +56,9 @@ OWN = {
     "config_last_reload_successful": "gauge",
     "config_last_reload_success_timestamp_seconds": "gauge",
     "build_info": "gauge",
+    "standby": "gauge",
+    "shard_ordinal": "gauge",
+    "total_shards": "gauge",
 }
 
 

@@ -60,8 +60,9 @@ USERS = {
         "server",
         "simulator",
         "prober",
+        "standby",
     },  # the last hands on a session that app has made
-    "sqlite3": {"store", "rows", "statefile", "reconcile", "__main__"},  # the last knows its errors alone
+    "sqlite3": {"store", "rows", "statefile", "reconcile", "reshard", "__main__"},  # the last knows its errors alone
     "yaml": {"config", "configfile", "tlsconfig", "webconfig"},
     "bcrypt": {"passwords"},
     "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
