@@ -163,6 +163,8 @@ async def _serve(
         store = await asyncio.to_thread(open_store, arguments.storage_path, clock)
     try:
         claim(store, shard or Shard(), arguments.storage_path)
+        if shard is not None and shard.total > 1:
+            logs.log(_log, logging.INFO, "this is a shard", shard=shard, stores=len(loaded.stores))
         app = App(loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard)
         reloads: set[asyncio.Task[object]] = set()
 

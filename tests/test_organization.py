@@ -173,6 +173,31 @@ def test_a_store_that_must_wait_for_its_budget_keeps_the_others_from_nothing() -
     run(go())
 
 
+def test_nobody_pays_for_a_token_that_another_is_asking_for() -> None:
+    async def go() -> None:
+        shared = Shared(requests_per_second=4.0)
+        shared.organization.office.manners = Manners(latency_seconds=(5.0, 5.0))
+        shared.budgets["north"].pause(4.9)  # so late that nothing has come back by itself when the token is there
+        late = asyncio.create_task(shared.get("north"))
+        await shared.get("south")
+        await late
+        assert [shared.budgets[name]._level for name in ("north", "south")] == [3.0, 3.0]
+        assert shared.clock.monotonic() == 5
+        assert shared.given == 1
+
+    run(go())
+
+
+def test_a_secret_that_cannot_be_read_costs_no_request(tmp_path: Path) -> None:
+    async def go() -> None:
+        shared = Shared(client_secret=None, client_secret_file=tmp_path / "absent")
+        assert await shared.all() == ["auth"] * 3
+        assert [budget._level for budget in shared.budgets.values()] == [10.0] * 3
+        assert shared.observed == []
+
+    run(go())
+
+
 def test_a_long_pause_of_one_store_is_not_told_to_the_others() -> None:
     async def go() -> None:
         shared = Shared()

@@ -204,6 +204,29 @@ def test_a_move_that_ends_anywhere_is_ended_by_the_same_command_and_nobody_start
     placed(made)
 
 
+def test_a_state_that_leaves_and_comes_back_was_shown_nowhere(two: list[Path], tmp_path: Path) -> None:
+    made = folders(tmp_path, 3)
+    moved = [move.store for move in reshard(made, [], dry_run=False)]
+    reshard(two, made[2:], dry_run=False)
+    placed(two)
+    for name in moved:
+        store = Store.open(two[shard_of(name, 2)], NOW)
+        assert store.note(home_key(name)) is None
+        store.close()
+
+
+def test_of_two_equal_states_the_one_that_is_in_its_place_is_left_there(tmp_path: Path) -> None:
+    made = folders(tmp_path, 2)
+    target, source = made[shard_of("acme", 2)], made[1 - shard_of("acme", 2)]
+    for folder in (source, target):
+        enter(folder, "acme")
+    for order in (made, made[:1]):  # of one shard the first folder is the place
+        left = order[shard_of("acme", len(order))]
+        (other,) = {source, target} - {left}
+        moves = reshard(order, made[len(order) :], dry_run=True)
+        assert moves == [Move("acme", other, left, 6, dropped=True)]
+
+
 @pytest.mark.parametrize("later", ["source", "target"])
 def test_of_two_states_of_a_store_the_one_that_was_polled_last_is_kept(tmp_path: Path, later: str) -> None:
     made = folders(tmp_path, 2)

@@ -299,8 +299,16 @@ async def test_a_standby_shows_nothing_of_the_state_and_takes_over_with_the_conf
             epcc.add(log("b", time.time_ns()))
             await leader.end(signal.SIGKILL)
             began = time.monotonic()
-            await exporter.sample(attempts, 2)
+
+            async def taken_over() -> float | None:
+                return (await exporter.scrape(as_scraper=False)).get(attempts)
+
+            assert await until(taken_over, "the state") == 1
             assert time.monotonic() - began < 5
+            await asyncio.sleep(1)  # five polls, if it polled: the scraper that the leader knew has not read the 1 here
+            assert await taken_over() == 1
+            assert (await exporter.scrape())[attempts] == 1
+            await exporter.sample(attempts, 2)
             page = await exporter.scrape()
             assert page["epcc_exporter_standby{}"] == 0
             assert "store=other" in (await exporter.get("/metrics"))[1].replace('"', "")
