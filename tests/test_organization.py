@@ -179,6 +179,7 @@ def test_nobody_pays_for_a_token_that_another_is_asking_for() -> None:
         shared.organization.office.manners = Manners(latency_seconds=(5.0, 5.0))
         shared.budgets["north"].pause(4.9)  # so late that nothing has come back by itself when the token is there
         late = asyncio.create_task(shared.get("north"))
+        await asyncio.sleep(0)
         await shared.get("south")
         await late
         assert [shared.budgets[name]._level for name in ("north", "south")] == [3.0, 3.0]

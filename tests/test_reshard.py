@@ -217,14 +217,11 @@ def test_a_state_that_leaves_and_comes_back_was_shown_nowhere(two: list[Path], t
 
 def test_of_two_equal_states_the_one_that_is_in_its_place_is_left_there(tmp_path: Path) -> None:
     made = folders(tmp_path, 2)
-    target, source = made[shard_of("acme", 2)], made[1 - shard_of("acme", 2)]
-    for folder in (source, target):
-        enter(folder, "acme")
-    for order in (made, made[:1]):  # of one shard the first folder is the place
-        left = order[shard_of("acme", len(order))]
-        (other,) = {source, target} - {left}
-        moves = reshard(order, made[len(order) :], dry_run=True)
-        assert moves == [Move("acme", other, left, 6, dropped=True)]
+    assert shard_of("north", 2) == 1
+    for folder in made:
+        enter(folder, "north")
+    assert reshard(made, [], dry_run=True) == [Move("north", made[0], made[1], 6, dropped=True)]
+    assert reshard(made[:1], made[1:], dry_run=True) == [Move("north", made[1], made[0], 6, dropped=True)]
 
 
 @pytest.mark.parametrize("later", ["source", "target"])
