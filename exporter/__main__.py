@@ -11,19 +11,21 @@ import platform
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from exporter import __version__, config, flags, logs, report, simulator
 from exporter.advice import advice
-from exporter.app import App, open_store, probe, stop_on_signals
+from exporter.app import App, new_session, open_store, probe, stop_on_signals
+from exporter.backfill import Backfill, BackfillError, Plan
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, Secret, StoreConfig
 from exporter.findings import seconds_text
 from exporter.guard import Guard
 from exporter.probe import REQUESTS_MAX
+from exporter.progress import Progress
 from exporter.reshard import ReshardError, reshard
 from exporter.sharding import MisplacedError, Shard, claim
 from exporter.standby import Standby
@@ -51,15 +53,7 @@ def run(argv: list[str]) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     logs.setup(arguments.log_level, arguments.log_format, sys.stderr)
     try:
-        if arguments.command == "simulate":
-            return asyncio.run(_simulate(arguments))
-        if arguments.command == "demo":
-            return asyncio.run(_demo(arguments))
-        if arguments.command == "probe":
-            return _probe(arguments)
-        if arguments.command == "reshard":
-            return _reshard(arguments)
-        return _run(arguments)
+        return _COMMANDS[arguments.command](arguments)
     except (LockedError, NewerStateError, MisplacedError) as error:
         logs.log(_log, logging.ERROR, "cannot start", problem=error)
     except sqlite3.Error as error:
@@ -137,12 +131,16 @@ async def _stand_by(loaded: Config, arguments: argparse.Namespace, load: Callabl
 def _reshard(arguments: argparse.Namespace) -> int:
     try:
         moves = reshard(arguments.storage_paths, arguments.sources, dry_run=arguments.dry_run)
-    except (ReshardError, DamagedError) as error:
-        logs.log(_log, logging.ERROR, "nothing was moved, or not all", problem=error)
+    except ReshardError as error:
+        logs.log(_log, logging.ERROR, "no state was moved", problem=error)
+        return FAILED
+    except DamagedError as error:
+        logs.log(_log, logging.ERROR, "not every state was moved", problem=error)
         return FAILED
     sys.stdout.writelines(f"{'would move ' if arguments.dry_run else ''}{move}\n" for move in moves)
-    number = len(arguments.storage_paths)
-    sys.stdout.write(f"{len(moves)} states {'would move' if arguments.dry_run else 'moved'}, {number} shards\n")
+    states = f"{len(moves)} state{'s' if len(moves) != 1 else ''}"
+    shards = f"{len(arguments.storage_paths)} shard{'s' if len(arguments.storage_paths) != 1 else ''}"
+    sys.stdout.write(f"{states} {'would move' if arguments.dry_run else 'moved'}, {shards}\n")
     return OK
 
 
@@ -186,7 +184,7 @@ async def _once(loaded: Config, arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="epcc-exporter-") as folder:
         store = open_store(Path(folder) / "data", clock)
         try:
-            app = App(loaded, store, clock, None, arguments.telemetry_path)
+            app = App(loaded, store, clock, None, arguments.telemetry_path, shard=arguments.shard)
             page, well = await app.once()
         finally:
             store.close()
@@ -195,17 +193,49 @@ async def _once(loaded: Config, arguments: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
+    stores = _chosen(arguments)
+    return WRONG_USAGE if stores is None else asyncio.run(_probe_each(stores, arguments.watch_seconds))
+
+
+def _chosen(arguments: argparse.Namespace) -> list[StoreConfig] | None:
+    """The stores that `--store` names, or all; None: what is wrong was told."""
     try:
         loaded = config.load(arguments.config_file, os.environ)
     except ConfigError as error:
         sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
-        return WRONG_USAGE
+        return None
     names = [store.name for store in loaded.stores]
     if unknown := [name for name in arguments.stores or () if name not in names]:
         sys.stderr.write(f"{arguments.config_file}: has no store {unknown[0]!r}; there are {', '.join(names)}\n")
+        return None
+    return [store for store in loaded.stores if arguments.stores is None or store.name in arguments.stores]
+
+
+def _backfill(arguments: argparse.Namespace) -> int:
+    stores = _chosen(arguments)
+    if stores is None:
         return WRONG_USAGE
-    stores = [store for store in loaded.stores if arguments.stores is None or store.name in arguments.stores]
-    return asyncio.run(_probe_each(stores, arguments.watch_seconds))
+    if len(dict(arguments.labels or ())) < len(arguments.labels or ()):
+        sys.stderr.write("epcc-exporter backfill: error: a --label is given twice\n")
+        return WRONG_USAGE
+    if arguments.output.is_dir():
+        sys.stderr.write(f"epcc-exporter backfill: error: --output {arguments.output} is a folder, wanted a file\n")
+        return WRONG_USAGE
+    plan = Plan(tuple(stores), arguments.output, arguments.storage_path, arguments.since, arguments.until_ns,
+                arguments.step_seconds, tuple(arguments.labels or ()))  # fmt: skip
+
+    async def work() -> str:
+        stop, clock = asyncio.Event(), Clock()
+        stop_on_signals(stop, lambda: None)
+        return await Backfill(plan, clock, stop, new_session, Progress(clock)).run()
+
+    try:
+        summary = asyncio.run(work())
+    except BackfillError as error:
+        logs.log(_log, logging.ERROR, "nothing was written", problem=error)
+        return FAILED
+    sys.stdout.write(logs.masked(summary))
+    return OK
 
 
 async def _probe_each(stores: list[StoreConfig], watch_seconds: float) -> int:
@@ -287,6 +317,15 @@ def _demo_config(port: int) -> Config:
     )
     return Config((store,))
 
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "run": _run,
+    "demo": lambda arguments: asyncio.run(_demo(arguments)),
+    "simulate": lambda arguments: asyncio.run(_simulate(arguments)),
+    "reshard": _reshard,
+    "probe": _probe,
+    "backfill": _backfill,
+}
 
 if __name__ == "__main__":
     main()

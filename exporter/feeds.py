@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from exporter import logs
 from exporter.api import ApiError
 from exporter.config import StoreConfig
 from exporter.fetch import LIMIT_CODES, PAGE_LIMIT_MIN, Fetch, Pages
-from exporter.intake import Intake
 from exporter.metrics import OwnMetrics
 from exporter.questions import ANY, NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
-from exporter.records import Page, read_jobs, read_page
+from exporter.records import Integration, Page, read_integrations, read_jobs, read_page
 from exporter.rows import Feed, Gap, Marks
 from exporter.walk import THROUGH, Walk
 
@@ -30,6 +30,8 @@ FEW_INTEGRATIONS: Final = 5  # `include` naming no more than these is read from 
 AUDIT_EVERY: Final = 4  # complete walks: every fourth goes down to `keep`, for logs later than `lookback`
 JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset limit
 GROWN_MAX: Final = 3  # short pages of a job list with jobs that none had shown: it grows while it is read
+INTEGRATIONS_MAX: Final = 10_000  # EPCC allows 100 per store; more than this is refused as a broken answer
+INTEGRATIONS_PAGE: Final = 100
 UNREACHED_SHOWN_MAX: Final = 10  # integrations that a log line names
 VOTES: Final = 2  # walks in a row that must see another order before it is believed
 
@@ -42,10 +44,28 @@ class Result:
     again: bool  # walk completely, at once
 
 
+class Taker(Protocol):
+    """Who takes in what the walks bring."""
+
+    marks: Marks
+    counting: bool  # False while a baseline is remembered and not counted
+
+    @property
+    def integrations(self) -> Mapping[str, Integration]: ...
+    def begin_walk(self) -> None: ...
+    async def enter(self, page: Page, server_ns: int, /) -> frozenset[str]: ...
+    async def flush(
+        self, now_ns: int, /, *, marks: Marks | None = None, gaps: Sequence[Gap] = (),
+        listed: frozenset[str] | None = None, announce_all: bool = False,
+    ) -> None: ...  # fmt: skip
+    def wanted(self, integration_id: str, /) -> bool: ...
+    def known_integrations(self) -> list[str]: ...
+
+
 class Feeds:
     """One store's lists."""
 
-    def __init__(self, config: StoreConfig, fetch: Fetch, intake: Intake, own: OwnMetrics) -> None:
+    def __init__(self, config: StoreConfig, fetch: Fetch, intake: Taker, own: OwnMetrics) -> None:
         self._config = config
         self._fetch = fetch
         self._intake = intake
@@ -242,7 +262,8 @@ class Feeds:
         if ended.complete:
             marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
             self._gaps.changed("gap", None)
-        marks.begun = True
+        if first:
+            marks.begun, marks.begun_ns = True, self._fetch.wall_ns()
         await self._intake.flush(
             now_ns,
             marks=marks,
@@ -251,6 +272,25 @@ class Feeds:
             announce_all=first and self._intake.counting,
         )
         self._intake.counting = True
+
+
+async def list_integrations(fetch: Fetch) -> dict[str, Integration]:
+    """By id. Raises ApiError."""
+    found: dict[str, Integration] = {}
+    offset = 0
+    while True:
+        query = {"page[limit]": str(INTEGRATIONS_PAGE), "page[offset]": str(offset)}
+        try:
+            (page, length), _ = await fetch.get("integrations", "/integrations", query, read_integrations)
+        except ApiError as error:
+            if offset > 0 and error.code in LIMIT_CODES:
+                return found  # some APIs refuse an offset past the end
+            raise
+        news = [integration for integration in page if integration.id not in found]
+        found.update({integration.id: integration for integration in news})
+        offset += length
+        if not news or len(found) > INTEGRATIONS_MAX:
+            return found
 
 
 async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], bool, int]:

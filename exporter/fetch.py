@@ -37,6 +37,10 @@ class Fetch:
         self._api = api
         self._clock = clock
 
+    def wall_ns(self) -> int:
+        """The host's clock, for what is told to others on this host."""
+        return self._clock.wall_ns()
+
     async def get(
         self, endpoint: str, path: str, query: dict[str, str], read: Callable[[bytes], _T], tries: int = TRIES
     ) -> tuple[_T, int]:

@@ -15,7 +15,9 @@ from typing import Final, NoReturn
 
 from exporter import __version__, logs, sharding, simulator
 from exporter.configfile import parse_duration
+from exporter.metrics import FAMILIES
 from exporter.sharding import Shard
+from exporter.values import read_time
 
 COMMANDS: Final = {
     "run": "the exporter (the default)",
@@ -23,10 +25,15 @@ COMMANDS: Final = {
     "simulate": "the simulated EPCC alone, over HTTP",
     "reshard": "moves the stores' states to the folders of the shards that they fall to",
     "probe": "asks each store what nobody documents, and prints a report without secrets, fit for a public issue",
+    "backfill": "writes the logs that EPCC still holds as OpenMetrics with their own times, for promtool",
 }
 ADDRESSES: Final = [("", 10058)]
 RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
 WATCH_SECONDS_MAX: Final = 3600.0
+SINCE_SECONDS_MAX: Final = 10 * 365 * 86_400.0
+STEP_SECONDS: Final = (1, 240)
+OWN_LABELS: Final = frozenset({"store", "integration_id", *(name for family in FAMILIES for name in family.labels)})
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?")
 
@@ -81,6 +88,42 @@ def watch(text: str) -> float:
     return seconds
 
 
+def moment(text: str) -> float | int:
+    """A duration, in seconds (float), or a time, in ns since 1970 (int)."""
+    seconds = parse_duration(text)
+    if seconds is not None and 0 < seconds <= SINCE_SECONDS_MAX:
+        return seconds
+    at_ns = read_time(text)
+    if at_ns is None:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a duration up to 10y, like 30d, or a time, "
+                                         "like 2026-11-24T08:00:00Z")  # fmt: skip
+    return at_ns
+
+
+def time_ns(text: str) -> int:
+    at_ns = read_time(text)
+    if at_ns is None:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a time, like 2026-11-24T08:00:00Z")
+    return at_ns
+
+
+def step(text: str) -> int:
+    """Whole seconds."""
+    seconds = parse_duration(text)
+    if seconds is None or not STEP_SECONDS[0] <= seconds <= STEP_SECONDS[1] or seconds != int(seconds):
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted whole seconds from 1s to 4m: Prometheus takes a series "
+                                         "without a sample within 5m for gone")  # fmt: skip
+    return int(seconds)
+
+
+def label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    good = bool(equals) and _LABEL.fullmatch(name) is not None and not name.startswith("__") and name not in OWN_LABELS
+    if not good or not value.isprintable() or not value:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted NAME=VALUE, and no name that a series of ours has already")
+    return name, value
+
+
 def telemetry_path(text: str) -> str:
     """A path of our own pages for the metrics."""
     if not _PATH.fullmatch(text) or f"{text}/".startswith(RESERVED_PATHS):
@@ -114,6 +157,7 @@ def _parsers() -> dict[str, _Parser]:
     simulator.add_arguments(made["simulate"])
     _reshard_flags(made["reshard"])
     _probe_flags(made["probe"])
+    _backfill_flags(made["backfill"])
     return made
 
 
@@ -152,6 +196,26 @@ def _probe_flags(probe: argparse.ArgumentParser) -> None:
                        help="this store alone; may be repeated (default: each in the configuration)")  # fmt: skip
     probe.add_argument("--watch", dest="watch_seconds", type=watch, default=15.0, metavar="DURATION",
                        help="for how long to look out for late logs, 0s to 1h (default 15s)")  # fmt: skip
+
+
+def _backfill_flags(backfill: argparse.ArgumentParser) -> None:
+    add = backfill.add_argument
+    add("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
+        help="the configuration (default config.yaml)")  # fmt: skip
+    add("--storage.path", dest="storage_path", type=Path, default=Path("data"), metavar="FOLDER",
+        help="the exporter's state, which says where its counting began; it is only read (default data)")  # fmt: skip
+    add("--output", type=Path, default=Path("history.om"), metavar="FILE",
+        help="where to write; replaced when all is written (default history.om)")  # fmt: skip
+    add("--since", type=moment, default=30 * 86_400.0, metavar="WHEN",
+        help="where to begin: a duration before the end, or a time, 2026-11-24T08:00:00Z (default 30d)")  # fmt: skip
+    add("--until", dest="until_ns", type=time_ns, default=None, metavar="TIME",
+        help="where to end (default: where the exporter's own counting began, log by log)")  # fmt: skip
+    add("--step", dest="step_seconds", type=step, default=30, metavar="DURATION",
+        help="distance of samples, 1s to 4m (default 30s)")  # fmt: skip
+    add("--store", dest="stores", action="append", default=None, metavar="NAME",
+        help="this store alone; may be repeated (default: each in the configuration)")  # fmt: skip
+    add("--label", dest="labels", type=label, action="append", default=None, metavar="NAME=VALUE",
+        help="as scraping gives it, job=… and instance=…; may be repeated")  # fmt: skip
 
 
 def _web_flags(parser: argparse.ArgumentParser, default: str) -> None:

@@ -42,6 +42,12 @@ class Publisher(Protocol):
     def publish(self, store: str, changes: Mapping[str, Shown | None]) -> None: ...
 
 
+def chosen(include: Sequence[str], exclude: Sequence[str], integration_id: str, known: Integration | None) -> bool:
+    """Whether a configuration wants an integration, by id or name. `known` None: EPCC does not list it."""
+    names = {integration_id} if known is None else {integration_id, known.name}
+    return (not include or not names.isdisjoint(include)) and names.isdisjoint(exclude)
+
+
 class Writer:
     """The one thread that touches the state file."""
 
@@ -269,11 +275,9 @@ class Intake:
 
     def wanted(self, integration_id: str) -> bool:
         """Whether `integrations.include` and `.exclude` let it count, by id or name. What was folded was wanted."""
-        if integration_id == OTHER:
-            return True
-        known = self.integrations.get(integration_id)
-        names = {integration_id} if known is None else {integration_id, known.name}
-        return (not self._include or not names.isdisjoint(self._include)) and names.isdisjoint(self._exclude)
+        return integration_id == OTHER or chosen(
+            self._include, self._exclude, integration_id, self.integrations.get(integration_id)
+        )
 
     def _judged(self, attempts: list[Attempt]) -> list[Attempt]:
         """Without those of integrations whose name is not known yet and matters: they are not remembered either, so

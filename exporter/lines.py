@@ -62,6 +62,18 @@ class Lines:
         return (own_openmetrics if self._openmetrics else own_text)(registry)
 
 
+def timed(family: Family, suffix: str, extra: Labels, key: Key, more: Labels) -> str:
+    """What stands before value and time in a line of a series that has labels beyond those on the page."""
+    labels = sorted((*extra, *more, ("integration_id", key[1]), ("store", key[0])))
+    inner = ",".join(f'{name}="{escaped(text)}"' for name, text in labels)
+    return f"{family.name}{suffix}{{{inner}}} "
+
+
+def whole_or_not(value: float) -> str:
+    """A number that is read back as it is, and no longer than it has to be."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
 def _shaped(name: str, suffix: str, extra: Labels) -> tuple[str, str]:
     """What stands before the integration's id, and between it and the store: labels are written in order."""
     before = "".join(f'{label}="{escaped(text)}",' for label, text in extra if label < "integration_id")

@@ -60,6 +60,7 @@ class Family:
     samples: Callable[[Shown], Iterable[Sample]]
     exemplars: Callable[[Shown], Mapping[Labels, Exemplar]] | None = None
     histogram: Callable[[Shown], tally.Histogram] | None = None
+    past: bool = True  # logs tell its past; False: only the present is known
 
     @property
     def closed(self) -> bool:
@@ -187,7 +188,7 @@ FAMILIES: Final = (
            lambda shown: [("", (), shown.tally.jobs_failing)]),
     Family(f"{_P}jobs_unlogged", "gauge",
            "Jobs that EPCC lists and of which no log has appeared within the lookback.", (),
-           lambda shown: [("", (), shown.jobs_unlogged)]),
+           lambda shown: [("", (), shown.jobs_unlogged)], past=False),
     Family(f"{_P}consecutive_failures", "gauge",
            "Failed attempts since the last success, in order of creation.", (),
            lambda shown: [("", (), shown.tally.consecutive_failures)]),
@@ -200,7 +201,7 @@ FAMILIES: Final = (
     Family(f"{_P}info", "gauge", "1 for each integration that EPCC lists, and other; joins name and type to the id.",
            ("integration_name", "integration_type"), _info),
     Family(f"{_P}enabled", "gauge", "Whether the integration is enabled: a disabled one receives nothing.", (),
-           _enabled),
+           _enabled, past=False),
 )  # fmt: skip
 
 _E: Final = "epcc_exporter_"

@@ -17,18 +17,15 @@ from exporter.answers import Answer, read_answers
 from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.config import StoreConfig
-from exporter.feeds import Feeds
-from exporter.fetch import LIMIT_CODES, Fetch
+from exporter.feeds import Feeds, list_integrations
+from exporter.fetch import Fetch
 from exporter.folding import OTHER
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
 from exporter.reconcile import Reconciler
-from exporter.records import read_integrations
 from exporter.store import StorageError, Store
 
 INTEGRATIONS_SECONDS: Final = 60.0  # how often the list of integrations is read, at most; every tenth poll at least
-INTEGRATIONS_MAX: Final = 10_000  # EPCC allows 100 per store; more than this is refused as a broken answer
-INTEGRATIONS_PAGE: Final = 100
 BACKOFF_MAX: Final = 60.0  # seconds between polls of a store that keeps failing, unless poll_interval is longer
 RATE_SECONDS: Final = 300.0  # over which the rate of logs is smoothed
 WALKS_MAX: Final = 3  # complete walks in one poll, when bursts keep breaking them
@@ -185,22 +182,8 @@ class StorePoller:
         strangers |= self.intake.strangers
         if self._integrations_at is not None and now - self._integrations_at < every and not strangers:
             return None
-        found = {}
-        offset = 0
         try:
-            while True:
-                query = {"page[limit]": str(INTEGRATIONS_PAGE), "page[offset]": str(offset)}
-                try:
-                    (page, length), _ = await self._fetch.get("integrations", "/integrations", query, read_integrations)
-                except ApiError as error:
-                    if offset > 0 and error.code in LIMIT_CODES:
-                        break  # some APIs refuse an offset past the end
-                    raise
-                news = [integration for integration in page if integration.id not in found]
-                found.update({integration.id: integration for integration in news})
-                offset += length
-                if not news or len(found) > INTEGRATIONS_MAX:
-                    break
+            found = await list_integrations(self._fetch)
         except ApiError as error:
             if self._integrations_at is None and (self.config.include or self.config.exclude):
                 raise  # without names nobody can say what is wanted

@@ -18,6 +18,7 @@ UNKNOWN: Final = "unknown"
 STRONG_RECORDS: Final = 8  # read in one row; of a jumble of so many about one in a thousand looks ordered
 STRONG_WITNESSES: Final = 4  # of them, that stand more than a lookback off: the place of one or two is chance
 STRONG_LOOKBACKS: Final = 2  # that they must spread over
+LOGS_MAX: Final = 500_000  # per walk, in pages of the length asked for; one that needs more fails and says so
 ANY: Final = "any"  # of no matter: a list without times that is swept once
 
 
@@ -56,6 +57,7 @@ class Goal:
     head_ns: int | None = None  # newest created_at that the list showed to the last complete walk; None: not known
     trusted: bool = True  # the order rests on strong evidence; if not, a complete walk looks again
     clamp_ns: int | None = None  # the server's clock at the start, where an earlier feed of the same walk read it
+    logs_max: int = LOGS_MAX
 
 
 @dataclass(slots=True)

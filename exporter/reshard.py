@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from exporter import statefile
+from exporter import seam, statefile
 from exporter.rows import Marks, check_sums, decode
 from exporter.sharding import EMPTIED, MOVING, NOTE, SHARDS_MAX, Shard, shard_of
-from exporter.statefile import LockedError
+from exporter.statefile import DamagedError, LockedError
 from exporter.takeover import home_key
 from exporter.tally import Tally
 
@@ -61,7 +61,7 @@ class Move:
 def reshard(targets: Sequence[Path], sources: Sequence[Path], *, dry_run: bool) -> list[Move]:
     """Moves every state to the folder of its shard; `targets` in the order of the shards, made where there is none yet.
 
-    Raises ReshardError, LockedError, NewerStateError, DamagedError, OSError or sqlite3.Error.
+    Raises ReshardError, NewerStateError, OSError or sqlite3.Error; DamagedError where a copy is not what was copied.
     """
     folders = _checked(targets, sources)
     with ExitStack() as stack:
@@ -69,9 +69,9 @@ def reshard(targets: Sequence[Path], sources: Sequence[Path], *, dry_run: bool) 
             if folder.exists() or not dry_run:
                 stack.enter_context(_locked(folder))
         present = [folder for folder in folders if (folder / statefile.NAME).exists()]
-        for folder in present:
-            statefile.inspect(folder / statefile.NAME)
-        moves = _plan(targets, {folder: _states(folder) for folder in present})
+        states = {folder: _states(folder) for folder in present}
+        _mind_missing({folder: _signed(folder) for folder in present})
+        moves = _plan(targets, states)
         if not dry_run:
             for folder in folders:
                 if folder not in present:
@@ -125,10 +125,48 @@ def _connected(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _states(folder: Path) -> dict[str, Marks]:
-    """By the names of the stores. Raises DamagedError."""
+    """By the names of the stores, held against their sums: a move that begins must be able to end."""
+    try:
+        statefile.inspect(folder / statefile.NAME)
+        with _connected(folder) as connection:
+            return {
+                name: _checked_marks(connection, ref)
+                for ref, name in connection.execute("SELECT ref, name FROM store").fetchall()
+            }
+    except DamagedError as error:
+        raise ReshardError(
+            f"{folder} is damaged ({error}): start its shard once as it was, which moves the file aside and begins anew"
+        ) from None
+
+
+def _checked_marks(connection: sqlite3.Connection, ref: int) -> Marks:
+    """Raises DamagedError where rows or sums are not what was written."""
+    body, crc = connection.execute("SELECT body, crc FROM main.store WHERE ref = ?", (ref,)).fetchone()
+    marks: Marks = decode(body, crc, Marks)
+    tallies = connection.execute("SELECT integration, body, crc FROM main.tally WHERE store = ?", (ref,)).fetchall()
+    check_sums(connection, ref, marks, {integration: decode(body, crc, Tally) for integration, body, crc in tallies})
+    return marks
+
+
+def _signed(folder: Path) -> str | None:
     with _connected(folder) as connection:
-        rows = connection.execute("SELECT name, body, crc FROM store").fetchall()
-    return {name: decode(body, crc, Marks) for name, body, crc in rows}
+        row = connection.execute("SELECT value FROM meta WHERE key = ?", (statefile.note_key(NOTE),)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _mind_missing(signed: dict[Path, str | None]) -> None:
+    """The shards of before must all be there: stores of one that was forgotten would begin anew."""
+    if MOVING in signed.values():
+        return  # they were all there when the move began
+    there = {whose: folder for folder, whose in signed.items() if whose not in (None, EMPTIED)}
+    for whose, folder in there.items():
+        total = int(str(whose).partition("/")[2])
+        absent = [f"{ordinal}/{total}" for ordinal in range(total) if f"{ordinal}/{total}" not in there]
+        if absent:
+            raise ReshardError(
+                f"{folder} holds the state of shard {whose}, and no folder that of {', '.join(absent)}: name it with "
+                "--from; of one that is lost, start the shard once on an empty folder"
+            )
 
 
 def _plan(targets: Sequence[Path], states: dict[Path, dict[str, Marks]]) -> list[Move]:
@@ -156,9 +194,7 @@ def _copy(move: Move) -> None:
         connection.execute(
             "INSERT INTO main.store(name, body, crc) SELECT name, body, crc FROM source.store WHERE ref = ?", (ref,)
         )
-        own, body, crc = connection.execute(
-            "SELECT ref, body, crc FROM main.store WHERE name = ?", (move.store,)
-        ).fetchone()
+        (own,) = connection.execute("SELECT ref FROM main.store WHERE name = ?", (move.store,)).fetchone()
         for table, columns in _TABLES.items():
             order = " ORDER BY ref" if table == "job" else ""  # its key is the order of arrival
             connection.execute(
@@ -166,13 +202,11 @@ def _copy(move: Move) -> None:
                 f" WHERE store = ?{order}",
                 (own, ref),
             )
-        tallies = {
-            integration: decode(body, crc, Tally)
-            for integration, body, crc in connection.execute(
-                "SELECT integration, body, crc FROM main.tally WHERE store = ?", (own,)
-            )
-        }
-        check_sums(connection, own, decode(body, crc, Marks), tallies)
+        connection.execute(
+            "INSERT OR REPLACE INTO main.meta SELECT ?, value FROM source.meta WHERE key = ?",
+            (seam.key(own), seam.key(ref)),
+        )
+        _checked_marks(connection, own)
         connection.execute("COMMIT")
 
 
@@ -189,6 +223,8 @@ def _delete(connection: sqlite3.Connection, store: str) -> None:
         connection.execute(
             f"DELETE FROM main.{table} WHERE store IN (SELECT ref FROM main.store WHERE name = ?)", (store,)
         )
+    for (ref,) in connection.execute("SELECT ref FROM main.store WHERE name = ?", (store,)).fetchall():
+        connection.execute("DELETE FROM main.meta WHERE key = ?", (seam.key(ref),))
     connection.execute("DELETE FROM main.store WHERE name = ?", (store,))
     connection.execute("DELETE FROM main.meta WHERE key = ?", (statefile.note_key(home_key(store)),))
 

@@ -30,7 +30,6 @@ from exporter.questions import (
 )
 from exporter.records import Page
 
-LOGS_MAX: Final = 500_000  # per walk, in pages of the length asked for; one that needs more fails and says so
 CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" that make an end, or of the present
 BACK: Final = (0, 1, 3, 7)  # how far before the last record the confirming requests begin: a cut page hides less
 SAME_AGAIN: Final = 2  # requests from where the last record was shown, once those nearer to it were fruitless
@@ -61,7 +60,7 @@ class Stitching:
 
     def _ask(self, offset: int, ahead: int = 0) -> Generator[Ask, Answer, Answer]:
         self.pages += 1
-        if self.pages > LOGS_MAX // self.goal.page_limit:
+        if self.pages > self.goal.logs_max // self.goal.page_limit:
             raise TooLongError
         answer = yield Ask(offset, ahead)
         if isinstance(answer, Got):

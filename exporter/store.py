@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
-from exporter import ledger, statefile
+from exporter import ledger, seam, statefile
 from exporter.folding import Room, series_of
 from exporter.ledger import Book
 from exporter.records import Attempt
@@ -208,6 +208,8 @@ class Store:
             done = Committed(marks, {})
             self._enter(connection, held, batch, done)
             enter_gaps(connection, held.ref, marks, batch.gaps, batch.now_ns)
+            if marks.begun and not held.marks.begun:
+                seam.write(connection, held.ref, marks, {**held.tallies, **done.tallies} if batch.announce_all else {})
             save_marks(connection, held.ref, marks)
             return done
 

@@ -122,7 +122,7 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["-config.file=x"], "unrecognized arguments: -config.file=x, did you mean --config.file?"),
         (["--once=yes"], "argument --once: ignored explicit argument 'yes'"),
         (["run", "extra"], "unrecognized arguments: extra"),
-        (["extra"], "unknown command 'extra'; there are run, demo, simulate, reshard, probe"),
+        (["extra"], "unknown command 'extra'; there are run, demo, simulate, reshard, probe, backfill"),
         (["--zzz"], "unrecognized arguments: --zzz"),
         (["--log.level=debug", "demo"], "unrecognized arguments: demo, a command comes first"),
         (["demo", "--once"], "unrecognized arguments: --once"),
@@ -130,12 +130,12 @@ def test_every_level_of_the_log_is_a_flags_value(level: str) -> None:
         (["simulate", "--sed=1"], "unrecognized arguments: --sed=1, did you mean --seed?"),
         (["--config.file"], "argument --config.file: expected one argument"),
         (["demo", "--seed=x"], "argument --seed: invalid int value: 'x'"),
-        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate, reshard, probe"),
-        (["prove"], "unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe"),
-        (["backfill"], "unknown command 'backfill'; there are run, demo, simulate, reshard, probe"),
+        (["rum"], "unknown command 'rum', did you mean run?; there are run, demo, simulate, reshard, probe, backfill"),
+        (["prove"], "unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe, backfill"),
+        (["backfil"], "unknown command 'backfil', did you mean backfill?; there are run, demo, simulate, reshard, probe, backfill"),
+        ([""], "unknown command ''; there are run, demo, simulate, reshard, probe, backfill"),
         (["reshard"], "the following arguments are required: --storage.path"),
         (["--shard=3/3"], "argument --shard: '3/3': there is no shard 3 of 3, they are counted from 0"),
-        ([""], "unknown command ''; there are run, demo, simulate, reshard, probe"),
         (["probe", "--watch=10"], "argument --watch: '10', wanted a duration from 0s to 1h, like 15s or 10m"),
         (["probe", "--watch=61m"], "argument --watch: '61m', wanted a duration from 0s to 1h, like 15s or 10m"),
         (["probe", "--watch="], "argument --watch: '', wanted a duration from 0s to 1h, like 15s or 10m"),
@@ -163,7 +163,7 @@ def test_an_abbreviation_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert wrong(capsys, flag).startswith(f"unrecognized arguments: {flag}")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"], ["probe"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"], ["probe"], ["backfill"]])
 def test_the_version_is_printed_by_every_command(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     expected = rf"epcc-exporter, version {re.escape(__version__)} \(python \d+\.\d+\.\d+\S*\)\n"
     assert re.fullmatch(expected, shown(capsys, *command, "--version"))
@@ -174,8 +174,7 @@ def test_help_lists_every_command_and_every_flag_with_its_default(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = shown(capsys, "--help")
-    assert all(f"  {command} " in text for command in ("run", "demo", "simulate", "probe"))
-    assert not re.search(r"^  backfill\b", text, re.MULTILINE)
+    assert all(f"  {command} " in text for command in ("run", "demo", "simulate", "probe", "backfill"))
     defaults = {"--config.file": "config.yaml", "--storage.path": "data", "--web.listen-address": ":10058",
                 "--web.telemetry-path": "/metrics", "--log.level": "info", "--log.format": "logfmt"}  # fmt: skip
     for flag, default in defaults.items():
@@ -255,5 +254,30 @@ def test_python_m_exporter_is_the_same_program() -> None:
     assert (ran.returncode, ran.stdout) == (2, "")
     assert (
         ran.stderr
-        == "epcc-exporter: error: unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe\n"
+        == "epcc-exporter: error: unknown command 'prove', did you mean probe?; there are run, demo, simulate, reshard, probe, backfill\n"
     )
+
+
+def test_a_backfill_begins_a_month_before_the_exporter_and_ends_where_that_began() -> None:
+    plain = parse(["backfill"])
+    assert (plain.since, plain.until_ns, plain.step_seconds, plain.labels) == (30 * 86_400.0, None, 30, None)
+    given = parse(["backfill", "--since=2026-11-24T08:00:00Z", "--until=2026-11-25T08:00:00Z", "--step=1m",
+                   "--label=job=epcc", "--label", "instance=a=b:1", "--store=acme"])  # fmt: skip
+    assert (given.since, given.until_ns) == (1_795_507_200 * 10**9, 1_795_593_600 * 10**9)
+    assert (given.step_seconds, given.labels, given.stores) == (60, [("job", "epcc"), ("instance", "a=b:1")], ["acme"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "wanted"),
+    [("--since=0s", "a duration up to 10y"), ("--since=30", "a duration up to 10y"), ("--since=11y", "a duration"),
+     ("--since=yesterday", "or a time"), ("--until=30d", "wanted a time"), ("--step=5m", "from 1s to 4m"),
+     ("--step=500ms", "whole seconds"), ("--step=1500ms", "whole seconds"), ("--label=job", "NAME=VALUE"),
+     ("--label=store=x", "has already"), ("--label=le=1", "has already"), ("--label=__x=1", "NAME=VALUE"),
+     ("--label=a-b=1", "NAME=VALUE"), ("--label=a=", "NAME=VALUE"), ("--label=a=b\nc", "NAME=VALUE")],
+)  # fmt: skip
+def test_what_a_backfill_cannot_be_asked_for_is_refused(
+    capsys: pytest.CaptureFixture[str], flag: str, wanted: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(["backfill", flag])
+    assert wanted in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from exporter import reshard as module
-from exporter import statefile
+from exporter import seam, statefile
 from exporter.reshard import Move, ReshardError, reshard
 from exporter.rows import Batch, Feed, Gap
 from exporter.sharding import MisplacedError, Shard, claim, shard_of
@@ -29,7 +30,7 @@ FAILED = {"succeeded": False, "status_code": "500", "reason": "http_5xx"}
 def enter(folder: Path, name: str, number: int = 5, *, through_ns: int = NOW) -> None:
     """A store with a row in every table, and `number` attempts."""
     store = Store.open(folder, NOW)
-    marks, _ = store.begin(name, NOW)
+    marks = store.begin(name, NOW)[0].copied()
     marks.begun, marks.complete_through_ns, marks.floor_ns = True, through_ns, NOW - SECOND
     marks.feeds[""] = Feed("newest_first")
     attempts = [
@@ -136,6 +137,22 @@ def test_a_moved_store_goes_on_counting_where_it_was(two: list[Path], tmp_path: 
         assert (tally.attempts, tally.jobs) == (number + 1, (number + 1) // 2)
         assert tally.jobs_failing == (number + 1) // 2 - 1
         store.close()
+
+
+def test_where_the_counting_of_a_store_began_moves_with_it(two: list[Path], tmp_path: Path) -> None:
+    names = list(everything(two))
+
+    def seams(made: list[Path]) -> dict[str, tuple[int, int | None, frozenset[str]]]:
+        found = ((name, seam.read(folder, name)) for folder in made for name in names)
+        return {
+            name: (each.begun_ns, each.keep_ns, each.ids) for name, each in found if each is not None and each.exact
+        }
+
+    before = seams(two)
+    assert before.keys() == set(names)
+    made = folders(tmp_path, 3)
+    reshard(made, [folder for folder in two if folder not in made], dry_run=False)
+    assert seams(made) == before
 
 
 def test_where_a_store_was_shown_does_not_move_with_it(two: list[Path], tmp_path: Path) -> None:
@@ -273,17 +290,59 @@ def test_wrong_folders_are_refused_before_anything_is_touched(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_state_moves_nowhere_and_stays_where_it_is(two: list[Path], tmp_path: Path) -> None:
+def test_a_shard_that_was_forgotten_is_asked_for(two: list[Path], tmp_path: Path) -> None:
+    wrong = r"data-0 holds the state of shard 0/2, and no folder that of 1/2: name it with --from"
+    for dry_run in (True, False):
+        with pytest.raises(ReshardError, match=wrong):
+            reshard([two[0], tmp_path / "new-1", tmp_path / "new-2"], [], dry_run=dry_run)
+    shutil.rmtree(two[1])
+    opened(two[1], Shard(1, 2))
+    reshard(folders(tmp_path, 3), [], dry_run=False)
+    placed(folders(tmp_path, 3))
+
+
+def test_an_exporter_without_shards_is_made_into_several_and_back(tmp_path: Path) -> None:
+    for name in STORES:
+        enter(tmp_path / "data", name)
+    before, made = everything([tmp_path / "data"]), folders(tmp_path, 3)
+    reshard(made, [tmp_path / "data"], dry_run=False)
+    placed(made)
+    assert everything([tmp_path / "data", *made]) == before
+    reshard([tmp_path / "data"], made, dry_run=False)
+    assert rows(tmp_path / "data") == before
+    opened(tmp_path / "data", Shard())
+
+
+def test_a_damaged_state_is_found_before_anything_moves_and_its_shard_starts_as_before(
+    two: list[Path], tmp_path: Path
+) -> None:
     made = folders(tmp_path, 3)
+    before = [sorted(rows(folder)) for folder in two]
     (move, *_) = reshard(made, [], dry_run=True)
     with closing(sqlite3.connect(move.source / statefile.NAME)) as connection:
         connection.execute("UPDATE seen SET id = id || 'x' WHERE store = (SELECT ref FROM store WHERE name = ?)",
                            (move.store,))  # fmt: skip
         connection.commit()
-    with pytest.raises(DamagedError, match="the remembered ids are not those that were written"):
+    wrong = r"data-\d is damaged \(the remembered ids are not those that were written\): start its shard once as it was"
+    with pytest.raises(ReshardError, match=wrong):
         reshard(made, [], dry_run=False)
-    assert move.store in rows(move.source)
-    assert rows(made[2]) == {}
+    assert [sorted(rows(folder)) for folder in two] == before
+    for ordinal, folder in enumerate(two):
+        opened(folder, Shard(ordinal, 2))
+
+
+def test_a_copy_that_is_not_what_was_copied_is_not_committed(
+    two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, made = everything(two), folders(tmp_path, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_TABLES", {t: c for t, c in module._TABLES.items() if t != "seen"})
+        with pytest.raises(DamagedError):
+            reshard(made, [], dry_run=False)
+    assert everything(made) == before
+    reshard(made, [], dry_run=False)
+    assert everything(made) == before
+    placed(made)
 
 
 def test_claim_is_what_the_exporter_asks(tmp_path: Path) -> None:

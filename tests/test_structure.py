@@ -38,10 +38,13 @@ CORE = {
 }
 # Pure too, on top of the core, which does not know them: what the probe asks, and what its answers show.
 PROBE = {"shape", "observed", "edge", "verdicts", "probe", "findings", "contents", "advice", "report"}
+# Pure too, on top of the core: a history from attempts.
+HISTORY = {"reach", "history"}
 # Pure too, but not of the core: what they do is told to them.
 PURE = {"scrapers", "shop", "manners", "listings", "epcc", "organization"}
 SIMULATED = {"shop", "manners", "listings", "epcc", "organization", "simulator"}
 DRAWING = SIMULATED & PURE - {"organization"}
+STATE = {"store", "rows", "statefile", "reconcile", "reshard", "seam", "spool"}
 HOST = {
     "aiohttp", "asyncio", "fcntl", "logging", "os", "pathlib", "random", "secrets", "selectors", "signal", "socket",
     "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "uuid",
@@ -60,9 +63,10 @@ USERS = {
         "server",
         "simulator",
         "prober",
+        "backfill",
         "standby",
-    },  # the last hands on a session that app has made
-    "sqlite3": {"store", "rows", "statefile", "reconcile", "reshard", "__main__"},  # the last knows its errors alone
+    },  # the prober and the backfill hand on a session that app has made
+    "sqlite3": STATE | {"backfill", "__main__"},  # the last two know its errors alone
     "yaml": {"config", "configfile", "tlsconfig", "webconfig"},
     "bcrypt": {"passwords"},
     "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
@@ -157,9 +161,10 @@ def imported(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def core_knows_nobody(source: Source) -> Problems:
-    if not source.in_exporter or source.module not in CORE | PROBE | PURE:
+    if not source.in_exporter or source.module not in CORE | PROBE | HISTORY | PURE:
         return
-    known = CORE if source.module in CORE else CORE | PROBE if source.module in PROBE else SIMULATED & PURE
+    own = next(group for group in (CORE, PROBE, HISTORY, PURE) if source.module in group)
+    known = SIMULATED & PURE if own is PURE else CORE | own
     for line, name in imported(source):
         top, _, rest = name.partition(".")
         if top in HOST - HOST_IN_PURE.get(source.module, set()):
@@ -360,7 +365,7 @@ def test_what_is_read_is_the_project() -> None:
 
 def test_the_tables_name_modules_that_are_there_and_need_their_place() -> None:
     modules = {source.module: source for source in sources() if source.in_exporter}
-    listed = {*CORE, *PROBE, *PURE, *SIMULATED, *HOST_IN_PURE, *SLEEPERS}.union(*USERS.values())
+    listed = {*CORE, *PROBE, *HISTORY, *PURE, *SIMULATED, *HOST_IN_PURE, *SLEEPERS}.union(*USERS.values())
     assert listed <= modules.keys()
     for library, users in USERS.items():
         if not library.startswith("exporter."):

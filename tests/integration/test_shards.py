@@ -262,6 +262,24 @@ async def test_a_shard_starts_on_no_other_shards_state_and_says_what_to_do(fleet
     assert "\nshard 0/2: 3 stores: acme, south, east\n" in check.output
 
 
+async def test_a_store_that_a_reload_brings_goes_to_its_shard_and_to_no_other(fleet: Fleet) -> None:
+    ports = free_ports(2)
+    for shard, port in enumerate(ports):
+        await fleet.start(f"{shard}/2", shard, port)
+    text = await asyncio.to_thread(fleet.config.read_text)
+    await asyncio.to_thread(
+        fleet.config.write_text, text.replace("stores:\n", "stores:\n  - {name: new, store_id: acme}\n")
+    )
+    shown = {}
+    for shard, port in enumerate(ports):
+        async with fleet.session.post(f"http://127.0.0.1:{port}/-/reload") as answer:
+            assert answer.status == 200
+        await fleet.ready(port)
+        page = (await fleet.get(port, "/metrics"))[1]
+        shown[shard] = set(re.findall(r'^epcc_up{store="(\w+)"} 1', page, re.MULTILINE))
+    assert shown == {shard: {n for n in (*STORES, "new") if shard_of(n, 2) == shard} for shard in range(2)}
+
+
 async def test_states_are_not_moved_from_under_a_running_exporter(fleet: Fleet) -> None:
     (port,) = free_ports(1)
     first = await fleet.start("0/2", 0, port)
