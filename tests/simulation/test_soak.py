@@ -51,7 +51,7 @@ def assert_rows_are_bounded(samples: list[Sample]) -> None:
         assert rows.pop("seen") < held
         assert rows.pop("job") - sample.undelivered < held  # an undelivered one is remembered for a day
         assert rows.pop("listed") < listed
-        assert rows.pop("meta") <= 4
+        assert rows.pop("meta") <= 5  # the seam of the store, written once, is one of them
         assert rows == {"gap": 0, "store": 1, "tally": 6, "untimed": 0}
     assert samples[-1].logs > 4 * held, "the run is too short to tell"
 
