@@ -221,6 +221,9 @@ def _backfill(arguments: argparse.Namespace) -> int:
     if arguments.output.is_dir():
         sys.stderr.write(f"epcc-exporter backfill: error: --output {arguments.output} is a folder, wanted a file\n")
         return WRONG_USAGE
+    if not arguments.output.absolute().parent.is_dir():
+        sys.stderr.write(f"epcc-exporter backfill: error: --output {arguments.output}: there is no such folder\n")
+        return WRONG_USAGE
     plan = Plan(tuple(stores), arguments.output, arguments.storage_path, arguments.since, arguments.until_ns,
                 arguments.step_seconds, tuple(arguments.labels or ()))  # fmt: skip
 

@@ -39,7 +39,8 @@ class Progress:
         full = round(_CELLS * min(1.0, max(0.0, share or 0.0)))
         bar = "" if share is None else f" [{'#' * full}{'.' * (_CELLS - full)}] {share:4.0%}"
         width = max(20, shutil.get_terminal_size().columns - 1)
-        self._out.write(f"\r{f'{what}{bar}  {detail}'[:width]:<{width}}")
+        # The cursor goes back: a log line that comes in between is written over the bar, and not behind it.
+        self._out.write(f"\r{f'{what}{bar}  {detail}'[:width]:<{width}}\r")
         self._out.flush()
         self._drawn = True
 

@@ -158,7 +158,9 @@ class Recount:
             # All that EPCC still holds was read; when it let go of older logs is not known.
             all_logs = gathered.all_logs is not None and gathered.all_logs.whole
             known = [at_ns for each, at_ns in oldest.items() if all_logs or each == integration_id]
-            first = max(since, grid.at_or_after(min(known)) - 1)
+            first = grid.at_or_after(min(known)) - 1
+            # What the first walk had remembered counts at the last place, even if it is all younger than that.
+            first = max(since, first if span.seam is None else min(first, last - 1))
         if reached.until_ns is not None:
             last = min(last, grid.at_or_before(reached.until_ns))
         return Stretch(first, last) if first < last else None

@@ -231,9 +231,13 @@ async def test_families_names_and_labels_are_those_of_the_page_but_for_what_has_
 # --- what cannot be reached, read or placed
 
 
+@pytest.mark.parametrize("manners", [
+    Manners(offset_limit=500), Manners(offset_limit=500, order="newest_visible_first", lateness_seconds=55.0),
+])  # fmt: skip
 @virtually
-async def test_what_an_offset_limit_hides_is_told_and_its_series_begin_where_they_are_complete(tmp_path: Path) -> None:
-    manners = Manners(offset_limit=500, jobs_paged=True)
+async def test_what_an_offset_limit_hides_is_told_and_its_series_begin_where_they_are_complete(
+    tmp_path: Path, manners: Manners
+) -> None:
     epcc = shop_of(manners, jobs_per_second=0.5)
     await asyncio.sleep(3 * HOUR)
     epcc.truth(START_NS + 3 * HOUR * 10**9)
@@ -298,6 +302,19 @@ async def test_since_cuts_and_a_list_that_goes_further_back_begins_there(tmp_pat
     assert samples[0] == ((START + 3600) // STEP * STEP, 0)
     assert samples[-1][1] == sum(1 for t in range(0, 7200, 100) if t + START > samples[0][0])
     assert "are older than the range" in filled.summary
+
+
+@virtually
+async def test_since_misses_no_log_for_one_that_is_older_and_was_listed_later(tmp_path: Path) -> None:
+    epcc = simple(*range(0, 7200, 10), manners=Manners(order="newest_visible_first", page_length_max=20))
+    since = (START + 3600) // STEP * STEP - START
+    epcc.add(*[log(f"soon{i}", at(since + 1 + i / 5)) for i in range(250)])
+    epcc.add(replace(log("late", at(since - 5)), visible_ns=at(since + 54)))
+    await asyncio.sleep(7200)
+    filled = await backfill(tmp_path, epcc, since=3600.0)
+    samples = filled.series['epcc_integration_attempts_total{integration_id="shipping"}']
+    assert samples[0][0] == START + since
+    assert samples[-1][1] == sum(1 for t in range(0, 7200, 10) if since < t <= samples[-1][0] - START) + 250
 
 
 @virtually

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.exposition import FORMATS
-from tests.bench import ingest, scrape, state, wired
+from tests.bench import backfill, ingest, scrape, state, wired
 from tests.bench.contestants import BASE, EXPORTER, Contestant, own
 from tests.bench.places import Missing
 from tests.bench.rivals.client import GENERATE
@@ -111,3 +111,9 @@ def test_state_polls_cost_what_is_new_and_hold_what_is_known() -> None:
     assert all(each.state > 50_000 for each in held)
     assert "0 new" in state.shown_polled(known, 3)
     assert "2,000 ids" in state.shown_held(held)
+
+
+def test_a_backfill_counts_every_log_and_becomes_a_block() -> None:
+    told = backfill.measure(LOGS, 0.2)
+    assert told.startswith(f"{LOGS:,} logs of 0.2 days: ")
+    assert len([line for line in told.splitlines() if line.startswith(("backfill ", "promtool, "))]) >= 2
