@@ -125,7 +125,7 @@ async def _stand_by(loaded: Config, arguments: argparse.Namespace, load: Callabl
         return OK
     store, arguments.listen_addresses = opened
     await check()
-    return await _serve(loaded, arguments, load, guard, shard=arguments.shard, store=store)
+    return await _serve(loaded, arguments, load, guard, shard=arguments.shard, store=store, stop=stop)
 
 
 def _reshard(arguments: argparse.Namespace) -> int:
@@ -153,9 +153,11 @@ async def _serve(
     listening: Callable[[Sequence[tuple[str, int]]], None] = lambda bound: None,
     shard: Shard | None = None,
     store: Store | None = None,
+    stop: asyncio.Event | None = None,
 ) -> int:
-    """`listening` is told what was bound. `store`: the state, where it is open already."""
-    stop = asyncio.Event()
+    """`listening` is told what was bound. `store`: the state, where it is open already. `stop`: what a signal sets,
+    where one may have come already."""
+    stop = stop or asyncio.Event()
     clock = Clock()
     if store is None:
         store = await asyncio.to_thread(open_store, arguments.storage_path, clock)

@@ -27,7 +27,7 @@ from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
 from exporter.server import Server
 from exporter.sharding import Shard
-from exporter.status import IntegrationStatus, StoreStatus
+from exporter.status import IntegrationStatus, StoreStatus, UnknownStoreError
 from exporter.store import StorageError, Store
 from exporter.takeover import Takeover, home_of
 from exporter.tokens import Tokens
@@ -240,7 +240,7 @@ class App:
     async def _job(self, store: str, integration_id: str, job_id: str) -> list[Answer]:
         running = self._running.get(store)
         if running is None:
-            raise LookupError(store)
+            raise UnknownStoreError(store)
         return await running.poller.answers(integration_id, job_id)
 
     def _status(self) -> list[StoreStatus]:
@@ -256,7 +256,7 @@ def _status(name: str, poller: StorePoller) -> StoreStatus:
         last_poll_ns=poller.last_poll_ns,
         complete_through_ns=marks.complete_through_ns,
         last_error=poller.failure,
-        gaps=marks.gaps,
+        gaps=dict(marks.gaps),
         integrations=[
             IntegrationStatus(
                 name=intake.integrations[i].name if i in intake.integrations else i,

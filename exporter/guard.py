@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -150,11 +151,14 @@ class Guard:
 
     # --- for pages
 
-    def may_show_answers(self, bound: Sequence[tuple[str, int]]) -> bool:
+    def may_show_answers(self, bound: Sequence[tuple[str, int]], asked_as: str) -> bool:
         """Whether receivers' answers may be shown, which can hold anything: only to people who have shown who they are,
-        or on this machine. `bound` are the numeric addresses that the server listens on."""
+        or on this machine. `bound` are the numeric addresses that the server listens on; `asked_as` is the request's
+        `Host`: a page from elsewhere whose name was made to lead here, or a proxy, does not ask for this machine."""
         self.refresh()
-        return self.config.knows_who_asks or (bool(bound) and all(_is_loopback(host) for host, _ in bound))
+        if self.config.knows_who_asks:
+            return True
+        return bool(bound) and all(_is_loopback(host) for host, _ in bound) and _names_this_machine(asked_as)
 
 
 class _Bucket:
@@ -201,6 +205,14 @@ def _credentials(header: str) -> tuple[bytes, bytes] | None:
         return None
     user, colon, password = decoded.partition(b":")
     return (user, password) if colon else None
+
+
+def _names_this_machine(asked_as: str) -> bool:
+    try:
+        name = urlsplit(f"//{asked_as}").hostname or ""
+    except ValueError:
+        return False
+    return name == "localhost" or _is_loopback(name)
 
 
 def _is_loopback(host: str) -> bool:

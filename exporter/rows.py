@@ -44,9 +44,7 @@ class Marks(msgspec.Struct):
     keep_ns: int | None = None  # ids above it are remembered; a record below it is ignored
     complete_through_ns: int | None = None
     begun: bool = False  # the first walk has ended: delivery metrics are shown
-    begun_ns: int | None = (
-        None  # when that was, by the host's clock; None: not yet, or an older version did not note it
-    )
+    begun_ns: int | None = None  # when, by the host's clock; None: not yet, or an older version did not note it
     begins_at_zero: bool = False  # a damaged state was moved aside: no baseline may be counted, whatever `history` says
     counted: int = 0  # attempts in all tallies: they must add up
     digest: int = 0  # of all remembered ids, so that a changed row does not count twice unseen

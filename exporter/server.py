@@ -15,7 +15,7 @@ from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
-from exporter.status import StatusJson, StoreStatus
+from exporter.status import StatusJson, StoreStatus, UnknownStoreError
 
 SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
 WRITE_BYTES: Final = 256 * 1024  # handed to a connection at once
@@ -31,7 +31,7 @@ _SAFE_HEADERS: Final = {
 class Server:
     """`scraped(client, is_scraper, version)` is called when a page of metrics was written whole.
 
-    `job(store, integration, job)` asks EPCC; it raises ApiError, and LookupError for a store that there is not.
+    `job(store, integration, job)` asks EPCC; it raises ApiError and UnknownStoreError.
     `guard` None: the pages are everybody's.
     """
 
@@ -88,9 +88,9 @@ class Server:
         self._bound = [address[:2] for address in self._runner.addresses]
         return self._bound
 
-    def may_show_answers(self) -> bool:
-        """Whether a page may show what receivers answered; to be asked anew for each."""
-        return self._guard.may_show_answers(self._bound)
+    def may_show_answers(self, asked_as: str) -> bool:
+        """Whether a page may show what receivers answered; to be asked anew for each, with its request's `Host`."""
+        return self._guard.may_show_answers(self._bound, asked_as)
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -139,23 +139,23 @@ class Server:
 
     async def _status_json(self, request: web.Request) -> web.Response:
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return web.Response(body=self._json.body(), content_type="application/json", headers=headers)
+        return web.Response(body=await self._json.body(), content_type="application/json", headers=headers)
 
     async def _one_job(self, request: web.Request) -> web.Response:
         """What receivers answered is shown to those alone who have shown who they are, or who sit at this machine."""
         store, integration_id, job_id = (request.match_info[name] for name in ("store", "integration", "job"))
-        if not self.may_show_answers():
+        if not self.may_show_answers(request.host):
             return _html(pages.said("Not shown", (
                 "What receivers answer is shown only where --web.config.file asks for a password or a client "
                 "certificate, or where the exporter listens on this machine alone, as with "
-                "--web.listen-address=127.0.0.1:10058."
+                "--web.listen-address=127.0.0.1:10058, and is asked for by that address or as localhost."
             )), status=403)  # fmt: skip
         if self._looks >= JOB_LOOKS_MAX:
             return _html(pages.said("Busy", "Others are looking at jobs just now. Try again in a moment."), status=503)
         self._looks += 1
         try:
             return _html(pages.job(store, integration_id, job_id, await self._job(store, integration_id, job_id)))
-        except LookupError:
+        except UnknownStoreError:
             return _html(pages.said("Not found", f"There is no store {store} in the configuration."), status=404)
         except ApiError as error:
             return _refused(error)

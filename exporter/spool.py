@@ -118,12 +118,6 @@ class Spool:
              for (name, code), (to, to_code) in names.items()],
         )  # fmt: skip
 
-    def integrations(self, store: str) -> list[str]:
-        rows = self._connection.execute(
-            "SELECT DISTINCT integration FROM attempt WHERE store = ?", (self._number(store),)
-        ).fetchall()
-        return sorted(self._names[number] for (number,) in rows)
-
     def pasts(self, store: str) -> Iterator[Past]:
         """All attempts with a time: integration by integration, in the order of their numbers, each in that of time."""
         rows = self._connection.execute(

@@ -23,6 +23,7 @@ from exporter.metrics import OwnMetrics
 from exporter.server import Server
 from exporter.sharding import Shard
 from exporter.statefile import LockedError
+from exporter.status import UnknownStoreError
 from exporter.store import Store
 
 LOCK_SECONDS: Final = 1.0  # from one look at the lock to the next
@@ -96,4 +97,4 @@ class Standby:
 
 
 async def _no_store(store: str, integration_id: str, job_id: str) -> Sequence[Answer]:
-    raise LookupError(store)  # its stores are another's for now
+    raise UnknownStoreError(store)  # its stores are another's for now

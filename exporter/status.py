@@ -7,6 +7,7 @@ seconds since 1970, null where there was none. Nothing in it quotes what a recei
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,22 +56,32 @@ class StoreStatus:
     gaps: Mapping[str, int] | None = None  # since the state was made, by cause
 
 
+class UnknownStoreError(Exception):
+    """There is no such store here."""
+
+
 class StatusJson:
-    """The bytes of `/api/v1/status`."""
+    """The bytes of `/api/v1/status`. Of ten thousand integrations they take some 20 ms: not on the event loop."""
 
     def __init__(self, status: Callable[[], Sequence[StoreStatus]], clock: Clock) -> None:
         self._status = status
         self._clock = clock
         self._made_at: float | None = None
         self._body = b""
+        self._making = asyncio.Lock()
 
-    def body(self) -> bytes:
-        now = self._clock.monotonic()
-        if self._made_at is None or now - self._made_at >= KEPT_SECONDS:
-            stores = [_store(store) for store in self._status()]
-            answer = {"version": __version__, "time": self._clock.wall_ns() / 1e9, "stores": stores}
-            self._made_at, self._body = now, msgspec.json.encode(answer)
-        return self._body
+    async def body(self) -> bytes:
+        async with self._making:
+            now = self._clock.monotonic()
+            if self._made_at is None or now - self._made_at >= KEPT_SECONDS:
+                made = await asyncio.to_thread(_encoded, self._status(), self._clock.wall_ns())
+                self._made_at, self._body = now, made
+            return self._body
+
+
+def _encoded(stores: Sequence[StoreStatus], now_ns: int) -> bytes:
+    answer = {"version": __version__, "time": now_ns / 1e9, "stores": [_store(store) for store in stores]}
+    return msgspec.json.encode(answer)
 
 
 def _store(store: StoreStatus) -> dict[str, Any]:

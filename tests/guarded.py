@@ -20,6 +20,7 @@ from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.metrics import OwnMetrics
 from exporter.server import Server
+from exporter.status import UnknownStoreError
 from tests.certificates import client, replace, write_ca, write_pair
 
 # One salt for all processes: the hash stands in names of tests, which each worker must find the same.
@@ -45,7 +46,7 @@ class StandingClock(Clock):
 
 
 async def no_job(*names: str) -> list[Answer]:
-    raise LookupError(names)
+    raise UnknownStoreError(names)
 
 
 class Site:

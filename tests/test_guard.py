@@ -237,21 +237,35 @@ def test_receivers_answers_are_shown_to_those_who_are_known_or_on_this_machine(
     if content is not None:
         site.file.write_text(content)
     made = Guard(site.file if content is not None else None, Clock())
-    assert made.may_show_answers([(host, 10058) for host in hosts]) is may
+    assert made.may_show_answers([(host, 10058) for host in hosts], "localhost:10058") is may
+
+
+@pytest.mark.parametrize(
+    ("asked_as", "may"),
+    [("localhost", True), ("localhost:10058", True), ("127.0.0.1:10058", True), ("[::1]:10058", True), ("127.8.8.8", True),
+     ("evil.example:10058", False), ("localhost.evil.example", False), ("10.0.0.1", False), ("", False), ("[::1", False)],
+)  # fmt: skip
+def test_on_this_machine_answers_are_shown_to_whoever_asks_for_this_machine(asked_as: str, *, may: bool) -> None:
+    assert Guard(None, Clock()).may_show_answers([("127.0.0.1", 10058)], asked_as) is may
+
+
+def test_behind_a_password_answers_are_shown_under_any_name(site: Site) -> None:
+    site.file.write_text(USERS)
+    assert Guard(site.file, Clock()).may_show_answers([("0.0.0.0", 10058)], "exporter.example")
 
 
 async def test_the_server_knows_where_it_listens_and_what_the_file_says_now(site: Site) -> None:
     await site.start("rate_limit: {}\n")
-    assert site.server.may_show_answers()
+    assert site.server.may_show_answers("localhost")
     everywhere = Server(
         exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=site._reload,
         status=list, scraped=lambda *scrape: None, job=no_job, guard=site.guard,
     )  # fmt: skip
-    assert not everywhere.may_show_answers()  # it listens nowhere yet
+    assert not everywhere.may_show_answers("localhost")  # it listens nowhere yet
     await everywhere.start([("0.0.0.0", 0)])
     try:
-        assert not everywhere.may_show_answers()
+        assert not everywhere.may_show_answers("localhost")
         site.write(USERS)
-        assert everywhere.may_show_answers()
+        assert everywhere.may_show_answers("localhost")
     finally:
         await everywhere.stop()

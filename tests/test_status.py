@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,7 +20,7 @@ from exporter.guard import Guard
 from exporter.manners import Manners, log_record
 from exporter.metrics import OwnMetrics
 from exporter.server import JOB_LOOKS_MAX, Server
-from exporter.status import IntegrationStatus, StatusJson, StoreStatus
+from exporter.status import IntegrationStatus, StatusJson, StoreStatus, UnknownStoreError
 from tests.world import MakeWorld, at, simple, virtual
 
 AT = 1_700_000_000_000_000_000
@@ -105,7 +104,7 @@ async def test_the_json_says_of_each_integration_what_the_latest_attempt_says(si
     assert store["complete_through_timestamp_seconds"] == 1.7e9 - 1
 
 
-def test_the_json_is_made_once_a_second_however_many_ask() -> None:
+async def test_the_json_is_made_once_a_second_however_many_ask() -> None:
     class Stopped(Clock):
         now = 0.0
 
@@ -116,7 +115,8 @@ def test_the_json_is_made_once_a_second_however_many_ask() -> None:
     status = StatusJson(lambda: made.append(1) or [], clock)  # type: ignore[func-returns-value]
     for now, number in ((0.0, 1), (0.9, 1), (1.0, 2)):
         clock.now = now
-        assert json.loads(status.body())["stores"] == []
+        bodies = await asyncio.gather(status.body(), status.body())
+        assert [json.loads(body)["stores"] for body in bodies] == [[], []]
         assert len(made) == number
 
 
@@ -154,7 +154,7 @@ async def test_a_long_answer_is_cut_and_says_so(site: Site) -> None:
     ("answer", "status", "words"),
     [
         ((), 200, "EPCC has no log of this job"),
-        (LookupError("acme"), 404, "There is no store acme in the configuration"),
+        (UnknownStoreError("acme"), 404, "There is no store acme in the configuration"),
         (ApiError("not_found", 404), 404, "EPCC knows no such integration or job"),
         (ApiError("rate_limited", 429), 503, "slow down"),
         (ApiError("timeout"), 502, "Asking EPCC failed: timeout"),
@@ -167,7 +167,7 @@ async def test_what_epcc_does_not_tell_is_said_in_our_words(site: Site, answer: 
     assert words in text
 
 
-async def test_whoever_may_not_see_answers_is_told_what_to_do_and_epcc_is_not_asked(tmp_path: Path) -> None:
+async def test_whoever_may_not_see_answers_is_told_what_to_do_and_epcc_is_not_asked() -> None:
     open_to_all = Site()
     await open_to_all.start("0.0.0.0")
     try:
@@ -177,6 +177,12 @@ async def test_whoever_may_not_see_answers_is_told_what_to_do_and_epcc_is_not_as
         assert (await open_to_all.get("/api/v1/status"))[0] == 200
     finally:
         await open_to_all.server.stop()
+
+
+async def test_a_page_from_elsewhere_whose_name_leads_here_reads_nothing(site: Site) -> None:
+    status, text = await site.get(LOOK, headers={"Host": "evil.example"})
+    assert (status, site.asked) == (403, [])
+    assert "localhost" in text
 
 
 async def test_no_more_than_a_few_look_at_once(site: Site) -> None:

@@ -26,6 +26,7 @@ from exporter.exposition import FORMATS
 from exporter.negotiation import CONTENT_TYPES
 from exporter.records import read_page
 from exporter.server import Server
+from exporter.status import UnknownStoreError
 from tests.bench.far import memory
 from tests.bench.figures import MB, percentile, table
 from tests.bench.rivals.client import GENERATE, Client
@@ -157,7 +158,7 @@ class Target:
 
 
 async def _no_job(*names: str) -> list[Answer]:
-    raise LookupError(names)
+    raise UnknownStoreError(names)
 
 
 async def _nothing() -> Sequence[str]:
