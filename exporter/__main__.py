@@ -165,7 +165,10 @@ async def _serve(
         claim(store, shard or Shard(), arguments.storage_path)
         if shard is not None and shard.total > 1:
             logs.log(_log, logging.INFO, "this is a shard", shard=shard, stores=len(loaded.stores))
-        app = App(loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard)
+        app = App(
+            loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard,
+            grafana_url=arguments.grafana_url,
+        )  # fmt: skip
         reloads: set[asyncio.Task[object]] = set()
 
         def reload() -> None:

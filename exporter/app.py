@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from exporter import logs
+from exporter import __version__, logs
 from exporter.announce import Announcer
-from exporter.answers import Answer
 from exporter.api import Api, Budget
+from exporter.board import Board, Boards, Followed
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, StoreConfig
 from exporter.exposition import Exposition
@@ -23,11 +23,11 @@ from exporter.fetch import CONCURRENCY, Fetch
 from exporter.guard import Guard
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
+from exporter.pages import Pages
 from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
 from exporter.server import Server
 from exporter.sharding import Shard
-from exporter.status import IntegrationStatus, StoreStatus, UnknownStoreError
 from exporter.store import StorageError, Store
 from exporter.takeover import Takeover, home_of
 from exporter.tokens import Tokens
@@ -41,9 +41,13 @@ _log = logging.getLogger(__name__)
 class _Running:
     """One store under way; `task` is None until it polls."""
 
-    poller: StorePoller
+    followed: Followed
     session: aiohttp.ClientSession
     task: asyncio.Task[None] | None = None
+
+    @property
+    def poller(self) -> StorePoller:
+        return self.followed.poller
 
     async def stop(self) -> None:
         if self.task is not None:
@@ -65,6 +69,7 @@ class App:
         *,
         guard: Guard | None = None,
         shard: Shard | None = None,
+        grafana_url: str | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -85,14 +90,14 @@ class App:
         self._gaps_shown: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        boards = Boards(self._followed, clock, version=__version__, metrics=telemetry_path, grafana=grafana_url)
         self.server = Server(
             exposition=self._exposition,
             telemetry_path=telemetry_path,
             unready=self.unready,
             reload=self.reload,
-            status=self._status,
             scraped=self._announcer.note_scrape,
-            job=self._job,
+            pages=Pages(boards, self._followed, self._owners, clock),
             guard=guard,
         )
 
@@ -153,18 +158,19 @@ class App:
         """A store with what is known of it on disk; it does not poll yet."""
         name = config.name
         self._own.add_store(name)
-        session = new_session()
+        session, board = new_session(), Board(self._announcer, self._clock)
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
             self._own.api_requests.labels(store=name, endpoint=endpoint, code=code).inc()
             self._own.api_request_duration.labels(store=name, endpoint=endpoint).observe(seconds)
+            board.note_request()
 
         budget = Budget(config.requests_per_second, self._clock)
         api = Api(config, session, self._clock, observe, budget, tokens=self._tokens.of(config))
         fetch = Fetch(api, self._clock)
         gaps = self._gaps_shown.setdefault(name, {})
         intake = Intake(
-            config=config, store=self._store, writer=self._writer, publisher=self._announcer, own=self._own, gaps=gaps
+            config=config, store=self._store, writer=self._writer, publisher=board, own=self._own, gaps=gaps
         )
         poller = StorePoller(
             config=config,
@@ -175,7 +181,7 @@ class App:
             own=self._own,
             clock=self._clock,
         )
-        running = self._running[name] = _Running(poller, session)
+        running = self._running[name] = _Running(Followed(board, poller, fetch), session)
         try:
             await poller.begin()
         except StorageError as error:
@@ -237,45 +243,11 @@ class App:
         """Stores whose first poll has neither ended nor failed."""
         return sorted(name for name, running in self._running.items() if not running.poller.ended_once)
 
-    async def _job(self, store: str, integration_id: str, job_id: str) -> list[Answer]:
-        running = self._running.get(store)
-        if running is None:
-            raise UnknownStoreError(store)
-        return await running.poller.answers(integration_id, job_id)
+    def _followed(self) -> dict[str, Followed]:
+        return {name: running.followed for name, running in self._running.items()}
 
-    def _status(self) -> list[StoreStatus]:
-        return [_status(name, running.poller) for name, running in sorted(self._running.items())]
-
-
-def _status(name: str, poller: StorePoller) -> StoreStatus:
-    marks, intake = poller.intake.marks, poller.intake
-    state = "starting" if not poller.ended_once else "failing" if poller.failure else "polled"
-    return StoreStatus(
-        name=name,
-        state=state,
-        last_poll_ns=poller.last_poll_ns,
-        complete_through_ns=marks.complete_through_ns,
-        last_error=poller.failure,
-        gaps=dict(marks.gaps),
-        integrations=[
-            IntegrationStatus(
-                name=intake.integrations[i].name if i in intake.integrations else i,
-                id=i,
-                attempts=tally.attempts,
-                failed=tally.failed,
-                consecutive_failures=tally.consecutive_failures,
-                last_attempt_ns=tally.last_attempt_ns,
-                enabled=intake.integrations[i].enabled if i in intake.integrations else None,
-                last_success_ns=tally.last_success_ns,
-                last_failure_ns=tally.last_failure_ns,
-                jobs_failing=tally.jobs_failing,
-                jobs_unlogged=intake.unlogged.get(i, 0),
-                last_failed_job=intake.last_failed_job(i),
-            )
-            for i, tally in sorted(intake.tallies.items())
-            if marks.begun and intake.wanted(i)
-        ],
-    )
+    async def _owners(self, store: str, job_id: str, integration_ids: Sequence[str]) -> list[str]:
+        return await self._writer(self._store.job_owners, store, job_id, integration_ids)
 
 
 def new_session() -> aiohttp.ClientSession:

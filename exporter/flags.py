@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
 from exporter import __version__, logs, sharding, simulator
 from exporter.configfile import parse_duration
@@ -28,7 +29,7 @@ COMMANDS: Final = {
     "backfill": "writes the logs that EPCC still holds as OpenMetrics with their own times, for promtool",
 }
 ADDRESSES: Final = [("", 10058)]
-RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/")
+RESERVED_PATHS: Final = ("/-/", "/api/", "/jobs/", "/page/")
 WATCH_SECONDS_MAX: Final = 3600.0
 SINCE_SECONDS_MAX: Final = 10 * 365 * 86_400.0
 STEP_SECONDS: Final = (1, 240)
@@ -223,6 +224,21 @@ def _web_flags(parser: argparse.ArgumentParser, default: str) -> None:
                         metavar="HOST:PORT", help=f"where to listen; may be repeated (default {default})")  # fmt: skip
     parser.add_argument("--web.telemetry-path", dest="telemetry_path", type=telemetry_path, default="/metrics",
                         metavar="PATH", help="path of the metrics (default /metrics)")  # fmt: skip
+    parser.add_argument("--web.grafana-url", dest="grafana_url", type=grafana_url, default=None, metavar="URL",
+                        help="dashboard that the status page links to (default none)")  # fmt: skip
+
+
+def grafana_url(text: str) -> str:
+    """Where a link of the status page leads."""
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.username is not None
+        or not text.isprintable()
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted an address like https://grafana.example.com/d/epcc")
+    return text
 
 
 def _demo_flags(demo: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from exporter.exemplars import Exemplars, updated
 from exporter.folding import OTHER
 from exporter.ledger import Entry
 from exporter.metrics import OwnMetrics, Shown
+from exporter.recent import Recent
 from exporter.records import UNKNOWN_INTEGRATION, Attempt, Integration, Page
 from exporter.rows import Batch, Committed, Gap, Marks
 from exporter.store import StorageError, Store
@@ -108,6 +109,7 @@ class Intake:
         self.unlogged: dict[str, int] = {}
         self.folded: set[tuple[str, str]] = set()  # label and value, of what is shown as `other`
         self._exemplars: dict[str, Exemplars] = {}  # by integration
+        self.recent = Recent()
         self.fresh = 0  # attempts counted since the poller last took note
         self._pending: list[Attempt] = []
         self._new_here: set[str] = set()  # ids that this walk met first
@@ -311,8 +313,10 @@ class Intake:
         for integration_id in batch.drop:
             self.tallies.pop(integration_id, None)
             self._exemplars.pop(integration_id, None)
+            self.recent.forget(integration_id)
         if batch.counting:
             self._take_exemplars(done, batch.now_ns)
+            self.recent.take(done.fresh)
         self._show_gaps()
         self.show(self.tallies if begins else done.tallies, left=batch.drop)
         return done
@@ -380,12 +384,6 @@ class Intake:
             self.alive.add(entry.attempt.integration_id)
             if self.marks.floor_ns is not None and entry.at_ns < self.marks.floor_ns:
                 self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
-
-    def last_failed_job(self, integration_id: str) -> str | None:
-        """Of the latest failure since the start; None: there was none, or it named no job."""
-        exemplars = self._exemplars.get(integration_id)
-        failures = exemplars.failures.values() if exemplars is not None else ()
-        return max(failures, key=lambda each: each.at_ns).job_id if failures else None
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""

@@ -10,10 +10,8 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote
 
 from exporter import logs
-from exporter.answers import Answer, read_answers
 from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.config import StoreConfig
@@ -59,6 +57,8 @@ class StorePoller:
         self.ended_once = False  # the first poll ended, or failed
         self.failure: str | None = None  # reason of the last poll's failure
         self.last_poll_ns: int | None = None
+        self.outage_budget_seconds = math.inf
+        self.open_gaps: dict[str, int] = {}  # by cause
         self._failures = 0  # polls in a row
         self._retry_after: float | None = None
         self._complete_at: float | None = None  # monotonic, of the last complete walk
@@ -121,14 +121,6 @@ class StorePoller:
         pause = min(interval * 2.0 ** min(self._failures - 1, 16), max(interval, BACKOFF_MAX))
         pause *= 0.75 + self._clock.chance() / 2
         return max(pause, self._retry_after or 0.0)
-
-    async def answers(self, integration_id: str, job_id: str) -> list[Answer]:
-        """The attempts of a job, live, within the store's budget. Raises ApiError, after one try: somebody waits."""
-        path = f"/integrations/{quote(integration_id, safe='')}/jobs/{quote(job_id, safe='')}/logs"
-        answers, _ = await self._fetch.get(
-            "job_logs", path, {}, lambda body: read_answers(body, integration_id), tries=1
-        )  # fmt: skip
-        return answers
 
     # --- what a poll does
 
@@ -219,8 +211,8 @@ class StorePoller:
             weight = 1 - math.exp(-spent / RATE_SECONDS)
             self._rate += weight * (fresh / spent - self._rate)
         reach = self._feeds.reach
-        budget = reach / self._rate if self._rate > 1e-9 else math.inf
-        self._own.outage_budget.labels(store=self.config.name).set(budget)
+        self.outage_budget_seconds = reach / self._rate if self._rate > 1e-9 else math.inf
+        self._own.outage_budget.labels(store=self.config.name).set(self.outage_budget_seconds)
 
     async def _show_state(self) -> None:
         name, marks = self.config.name, self.intake.marks
@@ -228,7 +220,7 @@ class StorePoller:
             self._own.complete_through.labels(store=name).set(marks.complete_through_ns / 1e9)
         feed = marks.feeds.get("")
         self._own.set_order(name, feed.order if feed is not None else "unknown")
-        still_open = await self._writer(self._store.open_gaps, name)
+        self.open_gaps = await self._writer(self._store.open_gaps, name)
         for cause in marks.gaps:
-            self._own.gap_open.labels(store=name, cause=cause).set(still_open.get(cause, 0))
+            self._own.gap_open.labels(store=name, cause=cause).set(self.open_gaps.get(cause, 0))
         self._own.state_bytes.set(await self._writer(self._store.size_bytes))

@@ -2,7 +2,8 @@
 
 Every field but `id` may be missing, null or of a neighbouring type (`attempt` arrives as `"1"` from a first-party
 client, `created_at` and `processing_time` are in no OpenAPI file): what cannot be read is None and is named in
-`Attempt.missing`. Receivers' answers (`body`) and `configuration` are never taken out of the JSON.
+`Attempt.missing`. `configuration` is never taken out of the JSON, and a receiver's answer (`body`) by `read_details`
+alone, for the one page that may show it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MISSABLE_FIELDS: Final = (
     "created_at", "succeeded", "attempt", "processing_time", "status_code", "integration", "job",
 )  # fmt: skip
 UNKNOWN_INTEGRATION: Final = "unknown"
+ERROR_TEXT_MAX: Final = 500  # characters; net/http's longest are about 200
+ANSWER_MAX: Final = 20_000  # characters of a receiver's answer
 
 
 class InvalidResponseError(ValueError):
@@ -43,6 +46,15 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     reason: str | None  # one of REASONS where succeeded is False
     processing_us: int | None  # microseconds: integer sums do not depend on the order of counting
     missing: tuple[str, ...]  # of MISSABLE_FIELDS
+    error_text: str = ""  # of a failure, cut; it may quote the receiver, so only pages that may show answers show it
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """An attempt with what the receiver said: never kept, logged or exported."""
+
+    attempt: Attempt
+    answer: str  # cut
+    answer_characters: int  # before it was cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,28 @@ def _read_oddities(body: bytes, integration_id: str | None) -> Page:
             rejected.append(read)
             keys.append(f"!{read.key}")
     return Page(tuple(attempts), tuple(rejected), tuple(keys), _total(envelope.get("results")))
+
+
+def read_details(body: bytes, integration_id: str) -> tuple[list[Detail], int]:
+    """The attempts on one page of a job's logs with their receivers' answers, and how many records it held.
+
+    Raises InvalidResponseError. For few records on a person's wish: record by record, whatever each of them is.
+    """
+    records = _data(_envelope(body))
+    found = []
+    for record in records:
+        read = _judged(record, integration_id)
+        if isinstance(read, Attempt):
+            answer = _answer(record.get("body"))
+            found.append(Detail(read, answer[:ANSWER_MAX], len(answer)))
+    return found, len(records)
+
+
+def _answer(value: Any) -> str:
+    """As text; one that EPCC hands on as JSON is JSON again."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
 
 
 def read_integrations(body: bytes) -> tuple[list[Integration], int]:
@@ -246,6 +280,7 @@ def _attempt(record: _Record, integration_id: str | None) -> Attempt:
         failure_reason(status, error_text) if succeeded is False else None,
         processing_us,
         tuple(name for name, value in zip(_FIELDS, found, strict=True) if value is None) if None in found else (),
+        error_text[:ERROR_TEXT_MAX] if succeeded is False else "",
     )
 
 

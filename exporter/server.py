@@ -1,4 +1,4 @@
-"""Our own pages: metrics, health, reload, the state of things, and one job's attempts, the only page that asks EPCC."""
+"""What we serve: metrics, health, reload, and `pages` for people. Neither metrics nor health ask EPCC for anything."""
 
 from __future__ import annotations
 
@@ -8,31 +8,21 @@ from typing import Final
 
 from aiohttp import web
 
-from exporter import pages
-from exporter.answers import Answer
-from exporter.api import ApiError
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
-from exporter.status import StatusJson, StoreStatus, UnknownStoreError
+from exporter.pages import Pages
 
 SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
 WRITE_BYTES: Final = 256 * 1024  # handed to a connection at once
 SCRAPER_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
-JOB_LOOKS_MAX: Final = 4  # jobs that EPCC is asked about at once, by all who look; more are told to come again
-_SAFE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class Server:
     """`scraped(client, is_scraper, version)` is called when a page of metrics was written whole.
 
-    `job(store, integration, job)` asks EPCC; it raises ApiError and UnknownStoreError.
-    `guard` None: the pages are everybody's.
+    `guard` None: the pages are everybody's. `pages` None: none for people.
     """
 
     def __init__(
@@ -42,21 +32,17 @@ class Server:
         telemetry_path: str,
         unready: Callable[[], Sequence[str]],
         reload: Callable[[], Awaitable[Sequence[str]]],
-        status: Callable[[], Sequence[StoreStatus]],
         scraped: Callable[[tuple[str, str], bool, int], None],
-        job: Callable[[str, str, str], Awaitable[Sequence[Answer]]],
+        pages: Pages | None = None,
         guard: Guard | None = None,
     ) -> None:
         self._exposition = exposition
         self._telemetry_path = telemetry_path
         self._unready = unready
         self._reload = reload
-        self._status = status
         self._scraped = scraped
-        self._job = job
-        self._looks = 0
+        self._pages = pages
         self._guard = guard if guard is not None else Guard(None, Clock())
-        self._json = StatusJson(status, Clock())
         self._bound: list[tuple[str, int]] = []
         self._runner: web.AppRunner | None = None
 
@@ -64,10 +50,8 @@ class Server:
         application = web.Application(middlewares=[self._guard.middleware])
         application.on_response_prepare.append(self._guard.add_headers)
         application.router.add_get(self._telemetry_path, self._metrics)
-        if self._telemetry_path != "/":
-            application.router.add_get("/", self._landing)
-        application.router.add_get("/api/v1/status", self._status_json)
-        application.router.add_get("/jobs/{store}/{integration}/{job}", self._one_job, allow_head=False)
+        if self._pages is not None:
+            self._pages.add_to(application.router, self.may_show_answers)
         application.router.add_get("/-/healthy", self._healthy)
         application.router.add_get("/-/ready", self._ready)
         application.router.add_post("/-/reload", self._reload_now)
@@ -133,48 +117,6 @@ class Server:
         if not problems:
             return _plain("reloaded\n")
         return _plain("not reloaded, the last good configuration stays:\n" + "\n".join(problems) + "\n", status=500)
-
-    async def _landing(self, request: web.Request) -> web.Response:
-        return _html(pages.landing(self._status(), self._telemetry_path))
-
-    async def _status_json(self, request: web.Request) -> web.Response:
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return web.Response(body=await self._json.body(), content_type="application/json", headers=headers)
-
-    async def _one_job(self, request: web.Request) -> web.Response:
-        """What receivers answered is shown to those alone who have shown who they are, or who sit at this machine."""
-        store, integration_id, job_id = (request.match_info[name] for name in ("store", "integration", "job"))
-        if not self.may_show_answers(request.host):
-            return _html(pages.said("Not shown", (
-                "What receivers answer is shown only where --web.config.file asks for a password or a client "
-                "certificate, or where the exporter listens on this machine alone, as with "
-                "--web.listen-address=127.0.0.1:10058, and is asked for by that address or as localhost."
-            )), status=403)  # fmt: skip
-        if self._looks >= JOB_LOOKS_MAX:
-            return _html(pages.said("Busy", "Others are looking at jobs just now. Try again in a moment."), status=503)
-        self._looks += 1
-        try:
-            return _html(pages.job(store, integration_id, job_id, await self._job(store, integration_id, job_id)))
-        except UnknownStoreError:
-            return _html(pages.said("Not found", f"There is no store {store} in the configuration."), status=404)
-        except ApiError as error:
-            return _refused(error)
-        finally:
-            self._looks -= 1
-
-
-def _refused(error: ApiError) -> web.Response:
-    """Why EPCC did not say; never in its own words."""
-    if error.code == 404:
-        return _html(pages.said("Not found", "EPCC knows no such integration or job."), status=404)
-    if error.reason == "rate_limited":
-        text = "EPCC asks this exporter to slow down. Try again in a minute."
-        return _html(pages.said("Not now", text), status=503)
-    return _html(pages.said("EPCC does not answer", f"Asking EPCC failed: {error.reason}. Try again."), status=502)
-
-
-def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status, content_type="text/html", headers=_SAFE_HEADERS)
 
 
 async def _write(response: web.StreamResponse, pieces: Sequence[bytes]) -> None:

@@ -15,15 +15,16 @@ from typing import Final
 
 from aiohttp import web
 
-from exporter import logs
-from exporter.answers import Answer
+from exporter import __version__, logs
+from exporter.board import Boards
+from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.metrics import OwnMetrics
+from exporter.pages import Pages
 from exporter.server import Server
 from exporter.sharding import Shard
 from exporter.statefile import LockedError
-from exporter.status import UnknownStoreError
 from exporter.store import Store
 
 LOCK_SECONDS: Final = 1.0  # from one look at the lock to the next
@@ -54,7 +55,8 @@ class Standby:
         shard: Shard,
     ) -> None:
         self._open_store = open_store
-        own = OwnMetrics()
+        own, clock = OwnMetrics(), Clock()
+        boards = Boards(dict, clock, version=__version__, metrics=telemetry_path, grafana=None, standby=True)
         own.standby.set(1)
         own.set_shard(shard.ordinal, shard.total)
         self._pages = _Pages(
@@ -62,9 +64,8 @@ class Standby:
             telemetry_path=telemetry_path,
             unready=list,
             reload=reload,
-            status=list,
             scraped=lambda client, is_scraper, version: None,
-            job=_no_store,
+            pages=Pages(boards, dict, _nobodys, clock),
             guard=guard,
         )
 
@@ -96,5 +97,5 @@ class Standby:
             await self._pages.stop()
 
 
-async def _no_store(store: str, integration_id: str, job_id: str) -> Sequence[Answer]:
-    raise UnknownStoreError(store)  # its stores are another's for now
+async def _nobodys(store: str, job_id: str, integration_ids: Sequence[str]) -> Sequence[str]:
+    return ()  # its stores are another's for now

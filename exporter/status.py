@@ -1,117 +1,161 @@
-"""The state of every store, as `/` shows it in words and `/api/v1/status` in JSON: from memory, without a question to
-EPCC or the disk.
+"""`/api/v1/status`: what state each store and integration is in, in words of a closed set, and its JSON. Pure.
 
-`/api/v1/status` is a promise: fields are added, and none is renamed or removed within a major version. Times are
-seconds since 1970, null where there was none. Nothing in it quotes what a receiver answered.
+The JSON's fields are those of the structs here, under their names; README's section on the pages documents them, and a
+test holds the two together. Fields are added, never renamed or taken away. Times are seconds since 1970, durations
+seconds, None is null: not known, or there is none.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
-from exporter import __version__
-from exporter.clock import Clock
+STATES: Final = ("failing", "degraded", "silent", "healthy", "disabled", "deleted")  # worst first, at rest last
+FAILING_AFTER: Final = 5  # failures in a row, as of the alert EpccIntegrationDown
+DEGRADED_SHARE: Final = 0.05  # of the last hour's attempts …
+DEGRADED_FAILED: Final = 5  # … and at least so many failures
+SILENT_SECONDS: Final = 3600.0  # without an attempt
+INTEGRATIONS_MAX: Final = 2_000  # in one answer, the worst of all stores; the rest is named as a number
 
-KEPT_SECONDS: Final = 1.0  # the JSON is made at most once in, however many ask
+
+class Failure(msgspec.Struct, frozen=True):
+    at: float
+    integration: str
+    job: str | None
+    attempt: int | None  # 1 for the first try
+    reason: str  # one of records.REASONS
+    status_code: str
+    error: str | None  # None where answers may not be shown
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrationStatus:
-    name: str
-    id: str
+class Hour(msgspec.Struct, frozen=True):
     attempts: int
     failed: int
+    success_ratio: float | None
+    p95_seconds: float | None
+    attempts_by_slot: Sequence[int]  # the present slot last
+    failed_by_slot: Sequence[int]
+
+
+class Integration(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    type: str
+    state: str  # one of STATES
     consecutive_failures: int
-    last_attempt_ns: int | None
-    enabled: bool | None  # None: EPCC does not list it
-    last_success_ns: int | None = None
-    last_failure_ns: int | None = None
-    jobs_failing: int = 0
-    jobs_unlogged: int = 0
-    last_failed_job: str | None = None  # None: none since the exporter started
-
-    @property
-    def state(self) -> str:
-        """`disabled`, `failing`, `unseen` (no attempt yet) or `succeeding`: what the latest attempt says."""
-        if self.enabled is False:
-            return "disabled"
-        if self.consecutive_failures:
-            return "failing"
-        return "unseen" if self.last_attempt_ns is None else "succeeding"
+    jobs_failing: int
+    jobs_unlogged: int
+    attempts: int  # ever counted
+    failed: int
+    last_attempt: float | None
+    last_success: float | None
+    last_failure: float | None
+    failure: Failure | None  # the newest that was counted since the exporter's start
+    hour: Hour | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
+class Gap(msgspec.Struct, frozen=True):
+    cause: str  # one of metrics.GAP_CAUSES
+    count: int  # ever
+    open: int  # of these, those that have not passed out of the lookback
+    advice: str
+
+
+class Store(msgspec.Struct, frozen=True):
     name: str
     state: str  # starting, polled or failing
-    last_poll_ns: int | None
-    complete_through_ns: int | None
-    last_error: str | None
-    integrations: Sequence[IntegrationStatus]
-    gaps: Mapping[str, int] | None = None  # since the state was made, by cause
+    error: str | None  # one of metrics.POLL_FAILURE_REASONS
+    advice: str | None  # what to do
+    last_poll: float | None
+    poll_interval_seconds: float
+    complete_through: float | None
+    lag_seconds: float | None
+    requests_per_second: float
+    budget_used_ratio: float
+    outage_budget_seconds: float | None  # None: nothing comes in, so it is without end
+    observed_seconds: float  # how much of the last hour `hour` tells of
+    gaps: Sequence[Gap]
+    integrations_total: int
+    states: dict[str, int]  # how many integrations are in each of STATES, those that are not shown too
+    integrations: Sequence[Integration]
+    recent_failures: Sequence[Failure]
 
 
-class UnknownStoreError(Exception):
-    """There is no such store here."""
+class Status(msgspec.Struct, frozen=True):
+    version: str
+    now: float
+    started: float
+    metrics: str  # path
+    grafana: str | None
+    standby: bool  # it waits for the state that another process holds, and has no stores until then
+    answers_shown: bool
+    slot_seconds: int
+    stores: Sequence[Store]
 
 
-class StatusJson:
-    """The bytes of `/api/v1/status`. Of ten thousand integrations they take some 20 ms: not on the event loop."""
-
-    def __init__(self, status: Callable[[], Sequence[StoreStatus]], clock: Clock) -> None:
-        self._status = status
-        self._clock = clock
-        self._made_at: float | None = None
-        self._body = b""
-        self._making = asyncio.Lock()
-
-    async def body(self) -> bytes:
-        async with self._making:
-            now = self._clock.monotonic()
-            if self._made_at is None or now - self._made_at >= KEPT_SECONDS:
-                made = await asyncio.to_thread(_encoded, self._status(), self._clock.wall_ns())
-                self._made_at, self._body = now, made
-            return self._body
-
-
-def _encoded(stores: Sequence[StoreStatus], now_ns: int) -> bytes:
-    answer = {"version": __version__, "time": now_ns / 1e9, "stores": [_store(store) for store in stores]}
-    return msgspec.json.encode(answer)
-
-
-def _store(store: StoreStatus) -> dict[str, Any]:
-    return {
-        "name": store.name,
-        "state": store.state,
-        "last_error": store.last_error,
-        "last_poll_timestamp_seconds": _seconds(store.last_poll_ns),
-        "complete_through_timestamp_seconds": _seconds(store.complete_through_ns),
-        "gaps": dict(store.gaps or {}),
-        "integrations": [
-            {
-                "id": each.id,
-                "name": each.name,
-                "enabled": each.enabled,
-                "state": each.state,
-                "attempts": each.attempts,
-                "failures": each.failed,
-                "consecutive_failures": each.consecutive_failures,
-                "jobs_failing": each.jobs_failing,
-                "jobs_unlogged": each.jobs_unlogged,
-                "last_attempt_timestamp_seconds": _seconds(each.last_attempt_ns),
-                "last_success_timestamp_seconds": _seconds(each.last_success_ns),
-                "last_failure_timestamp_seconds": _seconds(each.last_failure_ns),
-                "last_failed_job": each.last_failed_job,
-            }
-            for each in store.integrations
-        ],
-    }
+def integration_state(
+    *,
+    enabled: bool | None,
+    listed: bool,
+    consecutive_failures: int,
+    hour: tuple[int, int] | None,
+    last_attempt: float | None,
+    now: float,
+) -> str:
+    """`enabled` None: not known; `hour`: attempts and failed ones of the last hour, None where nobody knows."""
+    if enabled is False:
+        return "disabled"
+    if not listed:
+        return "deleted"
+    if consecutive_failures >= FAILING_AFTER:
+        return "failing"
+    attempts, failed = hour or (0, 0)
+    if consecutive_failures or (failed >= DEGRADED_FAILED and failed > DEGRADED_SHARE * attempts):
+        return "degraded"
+    if last_attempt is None or now - last_attempt > SILENT_SECONDS:
+        return "silent"
+    return "healthy"
 
 
-def _seconds(at_ns: int | None) -> float | None:
-    return None if at_ns is None else at_ns / 1e9
+def in_words(each: Integration, now: float) -> str:
+    """Its state for people."""
+    match each.state:
+        case "failing" | "degraded" if each.consecutive_failures:
+            row = f"{each.consecutive_failures} failure{'s' if each.consecutive_failures > 1 else ''} in a row"
+            since = (
+                "no success seen" if each.last_success is None else f"last success {age(now - each.last_success)} ago"
+            )
+            return f"{each.state}: {row}, {since}"
+        case "degraded" if each.hour is not None:
+            return f"degraded: {each.hour.failed} of {each.hour.attempts} attempts failed lately"
+        case "silent":
+            return (
+                "silent: no attempt seen"
+                if each.last_attempt is None
+                else f"silent: no attempt for {age(now - each.last_attempt)}"
+            )
+        case "deleted":
+            return "deleted: EPCC does not list it any more"
+    return each.state
+
+
+def age(seconds: float) -> str:
+    """For people, in one unit."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def by_urgency(integration: Integration) -> tuple[int, int, int, str, str]:
+    return (STATES.index(integration.state), -integration.consecutive_failures, -integration.jobs_failing,
+            integration.name.casefold(), integration.id)  # fmt: skip
+
+
+def states(names: Sequence[str]) -> dict[str, int]:
+    """How often each of STATES is there."""
+    counted = Counter(names)
+    return {state: counted[state] for state in STATES}

@@ -192,6 +192,17 @@ class Store:
 
         return self._reading(work)
 
+    def job_owners(self, name: str, job_id: str, integration_ids: Sequence[str]) -> list[str]:
+        """Which of these integrations have a job of this id among those that are remembered. Raises StorageError."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            held = self._held.get(name)
+            if held is None:
+                return []
+            return sorted(key[0] for key in Jobs(connection, held.ref).read([(i, job_id) for i in integration_ids]))
+
+        return self._reading(work)
+
     def size_bytes(self) -> int:
         return statefile.size_bytes(self._folder)
 

@@ -14,13 +14,13 @@ import bcrypt
 import pytest
 import trustme
 
-from exporter.answers import Answer
+from exporter.board import Boards
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
 from exporter.metrics import OwnMetrics
+from exporter.pages import Pages
 from exporter.server import Server
-from exporter.status import UnknownStoreError
 from tests.certificates import client, replace, write_ca, write_pair
 
 # One salt for all processes: the hash stands in names of tests, which each worker must find the same.
@@ -45,8 +45,14 @@ class StandingClock(Clock):
         return self.now
 
 
-async def no_job(*names: str) -> list[Answer]:
-    raise UnknownStoreError(names)
+def no_pages() -> Pages:
+    """Of an exporter without stores."""
+
+    async def owners(*_: object) -> list[str]:
+        return []
+
+    boards = Boards(dict, Clock(), version="0", metrics="/metrics", grafana=None)
+    return Pages(boards, dict, owners, Clock())
 
 
 class Site:
@@ -76,7 +82,7 @@ class Site:
         self.guard = Guard(self.file if content is not None else None, self.clock)
         self.server = Server(
             exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=self._reload,
-            status=list, scraped=lambda *scrape: None, job=no_job, guard=self.guard,
+            scraped=lambda *scrape: None, guard=self.guard, pages=no_pages(),
         )  # fmt: skip
         ((_, self.port),) = await self.server.start([("127.0.0.1", 0)])
         if content is not None and "tls_server_config" in content:

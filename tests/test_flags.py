@@ -48,6 +48,7 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
         "shard": Shard(0, 1),
         "listen_addresses": [("", 10058)],
         "telemetry_path": "/metrics",
+        "grafana_url": None,
         "web_config_file": None,
         "log_level": "info",
         "log_format": "logfmt",
@@ -57,7 +58,7 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
 def test_every_flag_of_run_is_read() -> None:
     argv = ["--config.file=a.yaml", "--config.check", "--once", "--storage.path", "d", "--storage.wait-for-lock", "--shard=2/3", "--web.listen-address=:1",
             "--web.listen-address", "[::1]:2", "--web.telemetry-path=/m", "--web.config.file=w.yml", "--log.level=warn",
-            "--log.format=json"]  # fmt: skip
+            "--log.format=json", "--web.grafana-url=https://grafana.example.com/d/epcc?orgId=1"]  # fmt: skip
     assert vars(parse(argv)) == {
         "command": "run",
         "config_file": Path("a.yaml"),
@@ -68,6 +69,7 @@ def test_every_flag_of_run_is_read() -> None:
         "shard": Shard(2, 3),
         "listen_addresses": [("", 1), ("::1", 2)],
         "telemetry_path": "/m",
+        "grafana_url": "https://grafana.example.com/d/epcc?orgId=1",
         "web_config_file": Path("w.yml"),
         "log_level": "warn",
         "log_format": "json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from pathlib import Path
 
@@ -26,11 +27,10 @@ from tests.guarded import (
     Site,
     a_site,  # noqa: F401  # pytest finds it
     basic,
-    no_job,
     problems_told,
 )
 
-PATHS = ("/metrics", "/", "/-/healthy", "/-/ready", "/nope", "/api/v1/status")
+PATHS = ("/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/status", "/nope", "/jobs/acme/int/job", "/page/nope")
 
 
 # --- passwords
@@ -48,7 +48,7 @@ async def test_no_page_is_shown_and_nothing_is_done_without_a_password(site: Sit
         assert (status, text, headers.getall("WWW-Authenticate")) == (401, "unauthorized\n", ["Basic"]), path
     assert (await site.get("/-/reload", "POST"))[0] == 401
     assert site.reloads == 0
-    assert [(await site.get(path, **ALICE))[0] for path in PATHS] == [200, 200, 200, 200, 404, 200]
+    assert [(await site.get(path, **ALICE))[0] for path in PATHS] == [200, 200, 200, 200, 200, 404, 404, 404]
     assert (await site.get("/-/reload", "POST", **ALICE))[0] == 200
     assert site.reloads == 1
 
@@ -115,7 +115,7 @@ async def test_headers_are_on_every_answer_and_a_page_keeps_its_own(site: Site) 
             _, _, headers = await site.get(path, **authorization)
             assert headers["X-Frame-Options"] == "deny"
             assert headers["Strict-Transport-Security"] == "max-age=9"
-            own = path == "/" and authorization
+            own = path in ("/", "/api/v1/status", "/jobs/acme/int/job") and authorization
             assert headers.getall("Content-Security-Policy")[0].startswith(
                 "default-src 'none'" if own else "default-src *"
             )
@@ -254,12 +254,21 @@ def test_behind_a_password_answers_are_shown_under_any_name(site: Site) -> None:
     assert Guard(site.file, Clock()).may_show_answers([("0.0.0.0", 10058)], "exporter.example")
 
 
+async def test_a_page_from_elsewhere_whose_name_leads_here_is_told_nothing_of_answers(site: Site) -> None:
+    await site.start("rate_limit: {}\n")
+    told = {
+        host: json.loads((await site.get("/api/v1/status", Host=host))[1])["answers_shown"]
+        for host in ("localhost", "evil.example")
+    }
+    assert told == {"localhost": True, "evil.example": False}
+
+
 async def test_the_server_knows_where_it_listens_and_what_the_file_says_now(site: Site) -> None:
     await site.start("rate_limit: {}\n")
     assert site.server.may_show_answers("localhost")
     everywhere = Server(
         exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=site._reload,
-        status=list, scraped=lambda *scrape: None, job=no_job, guard=site.guard,
+        scraped=lambda *scrape: None, guard=site.guard,
     )  # fmt: skip
     assert not everywhere.may_show_answers("localhost")  # it listens nowhere yet
     await everywhere.start([("0.0.0.0", 0)])

@@ -68,6 +68,7 @@ def test_the_published_sample_is_read_right() -> None:
         reason="http_4xx",
         processing_us=252_900,
         missing=(),
+        error_text=SAMPLE["error_detail"],
     )
 
 

@@ -15,9 +15,7 @@ import pytest
 from exporter.exposition import Exposition
 from exporter.metrics import OwnMetrics, Shown
 from exporter.server import SHUTDOWN_SECONDS, Server
-from exporter.status import IntegrationStatus, StoreStatus
 from exporter.tally import Tally
-from tests.guarded import no_job
 
 
 class Site:
@@ -25,16 +23,13 @@ class Site:
         self.exposition = Exposition(OwnMetrics())
         self.unready: list[str] = []
         self.problems: list[str] = []
-        self.stores: list[StoreStatus] = []
         self.scrapes: list[tuple[tuple[str, str], bool, int]] = []
         self.server = Server(
             exposition=self.exposition,
             telemetry_path="/metrics",
             unready=lambda: self.unready,
             reload=self._reload,
-            status=lambda: self.stores,
             scraped=lambda *scrape: self.scrapes.append(scrape),
-            job=no_job,
         )
         self.session = aiohttp.ClientSession()
         self.url = ""
@@ -98,20 +93,6 @@ async def test_a_reload_is_a_post_and_answers_with_the_problems(site: Site) -> N
     site.problems = ["config.yaml:3: stores[0].name: missing"]
     status, text, _ = await site.get("/-/reload", "POST")
     assert (status, text.splitlines()[1]) == (500, "config.yaml:3: stores[0].name: missing")
-
-
-async def test_the_first_page_says_what_is_broken_and_shows_hostile_names_as_text(site: Site) -> None:
-    evil = "<script>alert(1)</script>"
-    broken = IntegrationStatus(evil, "int-1", 12, 3, 3, 1_700_000_000_000_000_000, enabled=True)
-    site.stores = [StoreStatus("acme", "failing", 1_700_000_000_000_000_000, None, "auth", [broken])]
-    status, text, headers = await site.get("/")
-    assert status == 200
-    assert "FAILING: 3 failures in a row" in text
-    assert "The last poll failed: auth." in text
-    assert "<script" not in text
-    assert "&lt;script&gt;" in text
-    assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert 'href="/metrics"' in text
 
 
 async def test_an_unknown_page_is_404(site: Site) -> None:

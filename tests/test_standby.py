@@ -24,7 +24,11 @@ async def test_a_signal_between_the_take_over_and_the_first_page_ends_it_and_fre
         return Config(())
 
     arguments = argparse.Namespace(
-        storage_path=tmp_path / "data", telemetry_path="/metrics", shard=Shard(), listen_addresses=[("127.0.0.1", 0)]
+        storage_path=tmp_path / "data",
+        telemetry_path="/metrics",
+        shard=Shard(),
+        listen_addresses=[("127.0.0.1", 0)],
+        grafana_url=None,
     )
     standing = _stand_by(Config(()), arguments, load, Guard(None, Clock()))
     try:

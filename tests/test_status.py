@@ -1,220 +1,215 @@
-"""The state in JSON, and one job's attempts: what they say, to whom, and what they never show as anything but text."""
+"""The status: which state an integration is in, and the JSON of a store on a virtual clock."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 
-from exporter.answers import TEXT_MAX, Answer, read_answers
-from exporter.api import ApiError
-from exporter.clock import Clock
+from exporter import remedies, status
+from exporter.board import Board, Boards
 from exporter.epcc import log
-from exporter.exposition import Exposition
-from exporter.guard import Guard
-from exporter.manners import Manners, log_record
-from exporter.metrics import OwnMetrics
-from exporter.server import JOB_LOOKS_MAX, Server
-from exporter.status import IntegrationStatus, StatusJson, StoreStatus, UnknownStoreError
-from tests.world import MakeWorld, at, simple, virtual
+from exporter.manners import Manners
+from exporter.metrics import GAP_CAUSES, POLL_FAILURE_REASONS
+from exporter.shop import Integration
+from tests.world import START_NS, MakeWorld, World, at, simple, virtual
 
-AT = 1_700_000_000_000_000_000
-LOOK = "/jobs/acme/int-1/job-1"
-
-
-def answers(*records: dict[str, Any]) -> list[Answer]:
-    return read_answers(json.dumps({"data": records}).encode(), "int-1")
-
-
-def record(log_id: str, seconds: int, **fields: Any) -> dict[str, Any]:
-    made = log(log_id, AT + seconds * 1_000_000_000, integration_id="int-1", job_id="job-1")
-    return {**log_record(made, Manners()), **fields}
-
-
-class Site:
-    """A server on this machine alone, whose EPCC says what `look` does."""
-
-    def __init__(self, guard: Guard | None = None) -> None:
-        self.stores: list[StoreStatus] = []
-        self.made = 0
-        self.asked: list[tuple[str, ...]] = []
-        self.answer: Sequence[Answer] | Exception = ()
-        self.released = asyncio.Event()
-        self.released.set()
-        self.server = Server(
-            exposition=Exposition(OwnMetrics()), telemetry_path="/metrics", unready=list, reload=self._reload,
-            status=self._status, scraped=lambda *scrape: None, job=self._look, guard=guard,
-        )  # fmt: skip
-        self.url = ""
-
-    async def _reload(self) -> list[str]:
-        return []
-
-    def _status(self) -> list[StoreStatus]:
-        self.made += 1
-        return self.stores
-
-    async def _look(self, *names: str) -> Sequence[Answer]:
-        self.asked.append(names)
-        await self.released.wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    async def start(self, host: str = "127.0.0.1") -> None:
-        ((_, port),) = await self.server.start([(host, 0)])
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def get(self, path: str, **options: Any) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as session, session.get(self.url + path, **options) as response:
-            return response.status, await response.text()
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    made = Site()
-    await made.start()
-    yield made
-    await made.server.stop()
-
-
-async def test_the_json_says_of_each_integration_what_the_latest_attempt_says(site: Site) -> None:
-    states = [
-        IntegrationStatus("A", "a", 5, 2, 2, AT, True, AT - 10**9, AT, 1, 3, "job-9"),
-        IntegrationStatus("B", "b", 5, 0, 0, AT, True, AT),
-        IntegrationStatus("C", "c", 0, 0, 0, None, True),
-        IntegrationStatus("D", "d", 5, 1, 1, AT, False, None, AT),
-    ]
-    site.stores = [StoreStatus("acme", "polled", AT, AT - 10**9, None, states, {"late": 2})]
-    status, text = await site.get("/api/v1/status")
-    (store,) = json.loads(text)["stores"]
-    assert status == 200
-    assert [each["state"] for each in store["integrations"]] == ["failing", "succeeding", "unseen", "disabled"]
-    assert store["integrations"][0] == {
-        "id": "a", "name": "A", "enabled": True, "state": "failing", "attempts": 5, "failures": 2,
-        "consecutive_failures": 2, "jobs_failing": 1, "jobs_unlogged": 3, "last_attempt_timestamp_seconds": 1.7e9,
-        "last_success_timestamp_seconds": 1.7e9 - 1, "last_failure_timestamp_seconds": 1.7e9, "last_failed_job": "job-9",
-    }  # fmt: skip
-    assert (store["state"], store["gaps"], store["last_error"]) == ("polled", {"late": 2}, None)
-    assert store["complete_through_timestamp_seconds"] == 1.7e9 - 1
-
-
-async def test_the_json_is_made_once_a_second_however_many_ask() -> None:
-    class Stopped(Clock):
-        now = 0.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-    made, clock = [], Stopped()
-    status = StatusJson(lambda: made.append(1) or [], clock)  # type: ignore[func-returns-value]
-    for now, number in ((0.0, 1), (0.9, 1), (1.0, 2)):
-        clock.now = now
-        bodies = await asyncio.gather(status.body(), status.body())
-        assert [json.loads(body)["stores"] for body in bodies] == [[], []]
-        assert len(made) == number
-
-
-async def test_a_jobs_attempts_are_shown_in_order_with_the_time_between_them(site: Site) -> None:
-    site.answer = answers(
-        record("b", 90, attempt=2, status_code=200, succeeded=True, body="ok"),
-        record("a", 0, attempt=1, status_code=503, succeeded=False, body="", error_detail="bad gateway upstream"),
-    )
-    status, text = await site.get(LOOK)
-    assert status == 200
-    assert site.asked == [("acme", "int-1", "job-1")]
-    assert text.index("FAILED (http_5xx)") < text.index("90.0 s") < text.index("succeeded<td>200")
-    assert "bad gateway upstream" in text
-    assert "2 attempts. The last attempt succeeded." in text
-
-
-async def test_hostile_texts_are_shown_as_text(site: Site) -> None:
-    evil = "<script>alert(1)</script>\u202egnp.exe\x07"
-    site.answer = answers(record("a", 0, body=evil, error_detail=evil))
-    _, text = await site.get("/jobs/acme/%3Cscript%3E/%E2%80%AEevil")
-    assert "<script" not in text
-    assert not {"\u202e", "\x07"} & set(text)
-    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;\N{REPLACEMENT CHARACTER}gnp.exe") == 2
-
-
-async def test_a_long_answer_is_cut_and_says_so(site: Site) -> None:
-    site.answer = answers(record("a", 0, body="x" * 100_000))
-    _, text = await site.get(LOOK)
-    assert "x" * TEXT_MAX in text
-    assert "x" * (TEXT_MAX + 1) not in text
-    assert "(the first 20,000 of 100,000 characters)" in text
+NOW = 1_000_000.0
+HEALTHY: dict[str, Any] = {
+    "enabled": True, "listed": True, "consecutive_failures": 0, "hour": (100, 0), "last_attempt": NOW - 60, "now": NOW,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "words"),
+    ("changes", "state"),
     [
-        ((), 200, "EPCC has no log of this job"),
-        (UnknownStoreError("acme"), 404, "There is no store acme in the configuration"),
-        (ApiError("not_found", 404), 404, "EPCC knows no such integration or job"),
-        (ApiError("rate_limited", 429), 503, "slow down"),
-        (ApiError("timeout"), 502, "Asking EPCC failed: timeout"),
+        ({}, "healthy"),
+        ({"consecutive_failures": 5}, "failing"),
+        ({"consecutive_failures": 4}, "degraded"),
+        ({"hour": (100, 6)}, "degraded"),
+        ({"hour": (100, 5)}, "healthy"),  # a share of 5 % is not above it
+        ({"hour": (5, 4)}, "healthy"),  # too few to say
+        ({"hour": None}, "healthy"),
+        ({"last_attempt": NOW - 3600}, "healthy"),
+        ({"last_attempt": NOW - 3601}, "silent"),
+        ({"last_attempt": None}, "silent"),
+        ({"last_attempt": NOW - 9999, "consecutive_failures": 5}, "failing"),
+        ({"enabled": False, "consecutive_failures": 5}, "disabled"),
+        ({"enabled": None, "listed": False, "consecutive_failures": 5}, "deleted"),
+        ({"enabled": None}, "healthy"),
     ],
 )
-async def test_what_epcc_does_not_tell_is_said_in_our_words(site: Site, answer: Any, status: int, words: str) -> None:
-    site.answer = answer
-    got, text = await site.get(LOOK)
-    assert got == status
-    assert words in text
+def test_an_integrations_state(changes: dict[str, Any], state: str) -> None:
+    assert status.integration_state(**{**HEALTHY, **changes}) == state
 
 
-async def test_whoever_may_not_see_answers_is_told_what_to_do_and_epcc_is_not_asked() -> None:
-    open_to_all = Site()
-    await open_to_all.start("0.0.0.0")
-    try:
-        status, text = await open_to_all.get(LOOK)
-        assert (status, open_to_all.asked) == (403, [])
-        assert "--web.config.file" in text
-        assert (await open_to_all.get("/api/v1/status"))[0] == 200
-    finally:
-        await open_to_all.server.stop()
+def test_every_failure_of_a_poll_and_every_gap_says_what_to_do() -> None:
+    assert set(remedies.POLL_FAILURES) == set(POLL_FAILURE_REASONS)
+    assert set(remedies.GAPS) == set(GAP_CAUSES)
 
 
-async def test_a_page_from_elsewhere_whose_name_leads_here_reads_nothing(site: Site) -> None:
-    status, text = await site.get(LOOK, headers={"Host": "evil.example"})
-    assert (status, site.asked) == (403, [])
-    assert "localhost" in text
+def boards(world: World) -> Boards:
+    return Boards(lambda: {"acme": world.followed}, world.clock, version="1.2.3", metrics="/m", grafana=None)
 
 
-async def test_no_more_than_a_few_look_at_once(site: Site) -> None:
-    site.released.clear()
-    looking = [asyncio.ensure_future(site.get(LOOK)) for _ in range(JOB_LOOKS_MAX)]
-    while len(site.asked) < JOB_LOOKS_MAX:  # noqa: ASYNC110  until the server has come to each of them
-        await asyncio.sleep(0)
-    assert (await site.get(LOOK))[0] == 503
-    site.released.set()
-    assert {status for status, _ in await asyncio.gather(*looking)} == {200}
-    assert (await site.get(LOOK))[0] == 200
-
-
-def test_an_answer_that_is_no_text_is_shown_as_json_and_a_repr_tells_nothing_of_it() -> None:
-    (answer,) = answers(record("a", 0, body={"why": "secret"}, error_detail=None))
-    assert (answer.body, answer.error, answer.body_length) == ('{"why":"secret"}', "", 16)
-    assert "secret" not in repr(answer)
-
-
-def test_a_record_that_cannot_be_counted_is_left_out() -> None:
-    body = msgspec.json.encode({"data": [record("a", 0), "nonsense", {"id": None}, record("b", 1, body=7)]})
-    assert [(each.attempt.id, each.body) for each in read_answers(body, "int-1")][1:] == [("b", "7")]
+def store_of(world: World, *, texts: bool = True) -> status.Store:
+    (store,) = boards(world).status(texts=texts).stores
+    return store
 
 
 @virtual
-async def test_a_look_at_a_job_asks_its_store_once_and_counts_nothing(world: MakeWorld) -> None:
-    w = world(simple())
-    w.epcc.add(log("first", at(-9), job_id="job-1", status_code=503), log("second", at(-5), job_id="job-1", attempt=2))
+async def test_a_store_says_what_it_is_doing_before_during_and_after_its_first_poll(world: MakeWorld) -> None:
+    w = world(simple(-5, manners=Manners(down="503")))
+    assert (store_of(w).state, store_of(w).advice) == ("starting", remedies.STARTING)
     await w.polls()
-    before = w.tallied()
-    found = await w.poller.answers("shipping", "job-1")
-    assert [each.attempt.id for each in found] == ["first", "second"]
-    assert (w.epcc.requests["job_logs"], w.tallied()) == (1, before)
-    assert w.poller.intake.last_failed_job("shipping") == "job-1"
-    assert w.poller.intake.last_failed_job("nobody") is None
+    failing = store_of(w)
+    assert (failing.state, failing.error) == ("failing", "server_error")
+    assert failing.advice == remedies.POLL_FAILURES["server_error"]
+    w.epcc.manners = Manners()
+    await w.polls(1, every=2.0)
+    polled = store_of(w)
+    assert (polled.state, polled.error, polled.advice) == ("polled", None, None)
+    assert polled.last_poll is not None
+    assert polled.complete_through is not None
+    assert polled.lag_seconds == pytest.approx(2.0, abs=1.1)
+    assert 0 < polled.budget_used_ratio < 0.02
+
+
+@virtual
+async def test_a_store_without_integrations_says_so(world: MakeWorld) -> None:
+    w = world(simple())
+    w.epcc.remove_integration("shipping")
+    await w.polls()
+    assert (store_of(w).integrations_total, store_of(w).advice) == (0, remedies.NO_INTEGRATIONS)
+
+
+@virtual
+async def test_a_breaking_integration_is_told_with_its_hour_its_reason_and_its_job(world: MakeWorld) -> None:
+    w = world(simple(-5))
+    await w.polls()
+    w.epcc.add(*[log(f"f{i}", at(9 + i / 10), status_code=503, error_detail="broken") for i in range(5)])
+    await w.polls()
+    (each,) = store_of(w).integrations
+    assert (each.state, each.consecutive_failures, each.jobs_failing) == ("failing", 5, 5)
+    assert (each.name, each.type, each.attempts, each.failed) == ("Order shipping", "webhook", 6, 5)
+    assert each.last_success == pytest.approx(at(-5) / 1e9)
+    assert each.hour is not None
+    assert (each.hour.attempts, each.hour.failed, each.hour.success_ratio) == (5, 5, 0.0)
+    assert (each.hour.attempts_by_slot, each.hour.failed_by_slot) == ((5,), (5,))
+    assert each.failure is not None
+    assert (each.failure.reason, each.failure.status_code, each.failure.job) == ("http_5xx", "503", "job-f4")
+    assert status.in_words(each, START_NS / 1e9) == "failing: 5 failures in a row, last success 5 s ago"
+    assert [failure.job for failure in store_of(w).recent_failures] == [f"job-f{i}" for i in range(4, -1, -1)]
+
+
+@virtual
+async def test_errors_texts_are_told_only_where_answers_may_be(world: MakeWorld) -> None:
+    w = world(simple(-5))
+    await w.polls()
+    w.epcc.add(log("f", at(9), status_code=None, error_detail='Post "https://h.example/?token=s3cret": EOF'))
+    await w.polls()
+    assert store_of(w).recent_failures[0].error == 'Post "https://h.example/…": EOF'
+    told = msgspec.json.encode(boards(w).status(texts=False))
+    assert b"h.example" not in told
+    assert b"s3cret" not in msgspec.json.encode(boards(w).status(texts=True))
+
+
+@virtual
+async def test_a_restart_keeps_the_state_and_says_how_much_of_the_hour_it_has_seen(world: MakeWorld) -> None:
+    w = world(simple(*[-5.0 - i for i in range(5)], status_code=500))
+    await w.polls()
+    w.boot()
+    await w.poller.begin()
+    (each,) = store_of(w).integrations
+    assert (each.state, each.attempts, each.failure) == ("failing", 5, None)
+    assert each.hour is not None
+    assert (each.hour.attempts, store_of(w).observed_seconds) == (0, 0)
+    await asyncio.sleep(90)
+    assert store_of(w).observed_seconds == 90
+    await asyncio.sleep(9000)
+    assert store_of(w).observed_seconds == 3600
+
+
+@virtual
+async def test_a_disabled_and_a_deleted_integration_are_told_as_such(world: MakeWorld) -> None:
+    w = world(simple(-5))
+    w.epcc.add_integration(Integration("off", "Off", enabled=False))
+    w.epcc.add_integration(Integration("gone", "Gone"))
+    await w.polls()
+    w.epcc.remove_integration("gone")
+    await asyncio.sleep(60)
+    await w.polls()
+    assert {each.id: each.state for each in store_of(w).integrations} == {
+        "shipping": "healthy", "off": "disabled", "gone": "deleted",
+    }  # fmt: skip
+    assert store_of(w).states == {"failing": 0, "degraded": 0, "silent": 0, "healthy": 1, "disabled": 1, "deleted": 1}
+
+
+@virtual
+async def test_a_gap_is_told_with_what_to_do(world: MakeWorld) -> None:
+    w = world(simple(*[-i / 10 for i in range(1, 400)], manners=replace(Manners(), offset_limit=100)))
+    await w.polls()
+    gaps = store_of(w).gaps
+    assert gaps
+    assert [gap.cause for gap in gaps] == sorted(w.poller.intake.marks.gaps)
+    assert all(gap.advice == remedies.GAPS[gap.cause] for gap in gaps)
+
+
+@virtual
+async def test_past_the_limit_the_worst_are_told_and_all_are_numbered(world: MakeWorld) -> None:
+    epcc = simple()
+    for i in range(4):
+        epcc.add_integration(Integration(f"int-{i}", f"Integration {i}"))
+        epcc.add(log(f"l{i}", at(-5), integration_id=f"int-{i}", status_code=500 if i == 3 else 200))
+    w = world(epcc)
+    await w.polls()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(status, "INTEGRATIONS_MAX", 2)
+        told = store_of(w)
+    assert (told.integrations_total, len(told.integrations), told.integrations[0].id) == (5, 2, "int-3")
+    assert told.states["healthy"] == 3
+
+
+@virtual
+async def test_the_status_touches_no_disk(world: MakeWorld) -> None:
+    w = world(simple(-5))
+    await w.polls()
+    w.close()
+    w.store = None
+    assert store_of(w).integrations_total == 1
+
+
+def test_the_board_hands_on_what_is_published() -> None:
+    published: list[Any] = []
+
+    class Publisher:
+        def publish(self, store: str, changes: Any) -> None:
+            published.append((store, changes))
+
+    class Standing:
+        def monotonic(self) -> float:
+            return 0.0
+
+    board = Board(Publisher(), Standing())  # type: ignore[arg-type]
+    board.publish("acme", {"a": None})
+    assert published == [("acme", {"a": None})]
+
+
+def fields(kind: type) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(kind)}
+
+
+def test_every_field_of_the_json_is_documented_and_no_other() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    table = readme.partition("| object of the JSON |")[2].partition("\n\n")[0]
+    documented = {
+        re.split(r"[` ]+", row)[1]: set(re.findall(r"`([a-z0-9_]+)`", row.split("|")[2]))
+        for row in table.splitlines()[2:]
+    }
+    kinds = (status.Status, status.Store, status.Gap, status.Integration, status.Hour, status.Failure)
+    assert documented == {kind.__name__.lower(): fields(kind) for kind in kinds}

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.announce import Announcer
 from exporter.api import Api, Budget
+from exporter.board import Board, Followed
 from exporter.clock import Clock
 from exporter.config import Secret, StoreConfig
 from exporter.epcc import Epcc, log
@@ -172,6 +173,7 @@ class World:
         def observe(endpoint: str, code: str, seconds: float) -> None:
             self.requests.append((endpoint, code))
             self.own.api_requests.labels("acme", endpoint, code).inc()
+            self.board.note_request()
 
         self._session, self._observe = session, observe
         store, writer = self.store, Writer()
@@ -179,17 +181,25 @@ class World:
             self.exposition, self.own, self.clock, lambda _: self.poller.intake, known=store.scrapers,
             keep=lambda clients: writer(store.keep_scrapers, clients),
         )  # fmt: skip
+        self.board = Board(self.announcer, self.clock)
         self._poller: StorePoller | None = None
+        self._fetch: Fetch | None = None
+
+    @property
+    def followed(self) -> Followed:
+        poller = self.poller
+        assert self._fetch is not None
+        return Followed(self.board, poller, self._fetch)
 
     @property
     def poller(self) -> StorePoller:
         if self._poller is None:
             assert self.store is not None
             budget = Budget(self.config.requests_per_second, self.clock)
-            fetch = Fetch(Api(self.config, self._session, self.clock, self._observe, budget), self.clock)
+            fetch = self._fetch = Fetch(Api(self.config, self._session, self.clock, self._observe, budget), self.clock)
             writer = Writer()
             intake = Intake(
-                config=self.config, store=self.store, writer=writer, publisher=self.announcer, own=self.own, gaps={}
+                config=self.config, store=self.store, writer=writer, publisher=self.board, own=self.own, gaps={}
             )
             self._poller = StorePoller(
                 config=self.config, fetch=fetch, store=self.store, writer=writer, intake=intake, own=self.own, clock=self.clock

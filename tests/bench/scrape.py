@@ -21,12 +21,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter.answers import Answer
 from exporter.exposition import FORMATS
 from exporter.negotiation import CONTENT_TYPES
 from exporter.records import read_page
 from exporter.server import Server
-from exporter.status import UnknownStoreError
 from tests.bench.far import memory
 from tests.bench.figures import MB, percentile, table
 from tests.bench.rivals.client import GENERATE, Client
@@ -90,7 +88,7 @@ class Target:
         world = self._world
         self._server = Server(
             exposition=world.exposition, telemetry_path="/metrics", unready=lambda: (), reload=_nothing,
-            status=lambda: (), scraped=world.announcer.note_scrape, job=_no_job,
+            scraped=world.announcer.note_scrape,
         )  # fmt: skip
         self._port = 0
 
@@ -155,10 +153,6 @@ class Target:
             await self.page(form, packed)
             times.append(time.perf_counter() - began)
         return times
-
-
-async def _no_job(*names: str) -> list[Answer]:
-    raise UnknownStoreError(names)
 
 
 async def _nothing() -> Sequence[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.exposition import FORMATS
-from tests.bench import backfill, ingest, scrape, state, wired
+from tests.bench import backfill, ingest, page, scrape, state, wired
 from tests.bench.contestants import BASE, EXPORTER, Contestant, own
 from tests.bench.places import Missing
 from tests.bench.rivals.client import GENERATE
@@ -117,3 +117,11 @@ def test_a_backfill_counts_every_log_and_becomes_a_block() -> None:
     told = backfill.measure(LOGS, 0.2)
     assert told.startswith(f"{LOGS:,} logs of 0.2 days: ")
     assert len([line for line in told.splitlines() if line.startswith(("backfill ", "promtool, "))]) >= 2
+
+
+async def test_the_page_is_weighed_and_its_scripts_are_timed() -> None:
+    (load,) = await page.measure(10, 1)
+    assert 10_000 < load.size < 100_000
+    assert load.script > load.parse > 0
+    assert load.status > 0
+    assert load.loop > 0
