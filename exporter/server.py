@@ -11,10 +11,10 @@ from aiohttp import web
 from exporter.clock import Clock
 from exporter.exposition import Exposition
 from exporter.guard import Guard
+from exporter.listener import Listener
 from exporter.negotiation import CONTENT_TYPES, wanted_format, wants_gzip
 from exporter.pages import Pages
 
-SHUTDOWN_SECONDS: Final = 2.0  # for answers under way
 WRITE_BYTES: Final = 256 * 1024  # handed to a connection at once
 SCRAPER_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 
@@ -44,7 +44,7 @@ class Server:
         self._pages = pages
         self._guard = guard if guard is not None else Guard(None, Clock())
         self._bound: list[tuple[str, int]] = []
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard.middleware])
@@ -60,16 +60,13 @@ class Server:
     async def start(self, addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Listens; returns what was bound. Raises OSError where an address is taken."""
         self._guard.tell()
-        # The library waits twice as long as it is told: for the answer, and for the request that it then cancels.
-        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS / 2)
-        await self._runner.setup()
+        self._listener = Listener(self.application(), self._guard.listening_context(), Clock())
         try:
-            for host, port in addresses:
-                await web.TCPSite(self._runner, host or None, port, ssl_context=self._guard.listening_context()).start()
+            await self._listener.start(addresses)
         except BaseException:
             await self.stop()
             raise
-        self._bound = [address[:2] for address in self._runner.addresses]
+        self._bound = self._listener.addresses
         return self._bound
 
     def may_show_answers(self, asked_as: str) -> bool:
@@ -77,9 +74,9 @@ class Server:
         return self._guard.may_show_answers(self._bound, asked_as)
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            await listener.stop()
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         form = wanted_format(", ".join(request.headers.getall("Accept", [])))

@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 
 from exporter.exposition import Exposition
+from exporter.listener import SHUTDOWN_SECONDS
 from exporter.metrics import OwnMetrics, Shown
-from exporter.server import SHUTDOWN_SECONDS, Server
+from exporter.server import Server
 from exporter.tally import Tally
 
 

@@ -63,6 +63,7 @@ USERS = {
         "app",
         "guard",
         "server",
+        "listener",
         "pages",
         "simulator",
         "prober",
