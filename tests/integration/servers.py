@@ -134,9 +134,13 @@ class Prometheus(Server):
 
     async def start(self, targets: Mapping[str, int], *flags: str, **job: object) -> None:
         """Ready when it returns. `targets`: a job's name → the port on 127.0.0.1; `job`: more keys of each job."""
+        await self.start_with(self._config(targets, job), *flags)
+
+    async def start_with(self, config: Path, *flags: str) -> None:
+        """With a configuration that is there already."""
         await self._launch(
             "prometheus",
-            f"--config.file={self._config(targets, job)}",
+            f"--config.file={config}",
             f"--storage.tsdb.path={self.storage}",
             "--web.listen-address=127.0.0.1:0",
             *flags,
