@@ -18,7 +18,7 @@ from typing import Final
 
 from exporter import __version__, config, flags, logs, report, simulator
 from exporter.advice import advice
-from exporter.app import App, new_session, open_store, probe, stop_on_signals
+from exporter.app import App, open_store, probe, session_of, stop_on_signals
 from exporter.backfill import Backfill, BackfillError, Plan
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError, Secret, StoreConfig
@@ -168,6 +168,7 @@ async def _serve(
         app = App(
             loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard,
             grafana_url=arguments.grafana_url,
+            auto_reload_seconds=arguments.auto_reload_interval if arguments.auto_reload else None,
         )  # fmt: skip
         reloads: set[asyncio.Task[object]] = set()
 
@@ -235,7 +236,7 @@ def _backfill(arguments: argparse.Namespace) -> int:
     async def work() -> str:
         stop, clock = asyncio.Event(), Clock()
         stop_on_signals(stop, lambda: None)
-        return await Backfill(plan, clock, stop, new_session, Progress(clock)).run()
+        return await Backfill(plan, clock, stop, session_of, Progress(clock)).run()
 
     try:
         summary = asyncio.run(work())

@@ -285,6 +285,8 @@ def _refusal(response: aiohttp.ClientResponse) -> ApiError:
     if code == 429 or (code == 503 and "Retry-After" in response.headers):
         after = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
         return ApiError("rate_limited" if code == 429 else "server_error", code, retry_after=after)
+    if code == 407:
+        return ApiError("connection", code, detail="the proxy asks for other credentials")
     if 300 <= code < 400:
         return ApiError("other", code, detail="a redirect, which is not followed: is api_url right?")
     reasons = {401: "auth", 403: "forbidden", 404: "not_found", 408: "timeout"}
@@ -295,6 +297,9 @@ def _meaning(error: Exception) -> ApiError:
     kind = type(error).__name__
     if isinstance(error, TimeoutError):
         return ApiError("timeout", detail=kind)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        # No code: it is the proxy's, and a 404 of EPCC's means something else.
+        return ApiError("connection", detail=f"the proxy answered {error.status}")
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return ApiError("tls", detail=kind)
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError, zlib.error)):

@@ -17,15 +17,17 @@ from exporter.announce import Announcer
 from exporter.api import Api, Budget
 from exporter.board import Board, Boards, Followed
 from exporter.clock import Clock
-from exporter.config import Config, ConfigError, StoreConfig
+from exporter.config import Config, StoreConfig
 from exporter.exposition import Exposition
-from exporter.fetch import CONCURRENCY, Fetch
+from exporter.fetch import Fetch
 from exporter.guard import Guard
 from exporter.intake import Intake, Writer
 from exporter.metrics import OwnMetrics
+from exporter.outbound import new_session
 from exporter.pages import Pages
 from exporter.poller import StorePoller
 from exporter.prober import Probed, Prober
+from exporter.reload import Reloader
 from exporter.server import Server
 from exporter.sharding import Shard
 from exporter.store import StorageError, Store
@@ -70,11 +72,11 @@ class App:
         guard: Guard | None = None,
         shard: Shard | None = None,
         grafana_url: str | None = None,
+        auto_reload_seconds: float | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._clock = clock
-        self._load = load
         self._own = OwnMetrics()
         if shard is not None:
             self._own.set_shard(shard.ordinal, shard.total)
@@ -88,8 +90,10 @@ class App:
         self._takeover: Takeover | None = None
         self._running: dict[str, _Running] = {}
         self._gaps_shown: dict[str, dict[str, int]] = {}
-        self._reloading = asyncio.Lock()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        guard = guard if guard is not None else Guard(None, clock)
+        self._reloader = Reloader(config, load, self._apply, guard, self._own, clock)
+        self._auto_reload_seconds = auto_reload_seconds
         boards = Boards(self._followed, clock, version=__version__, metrics=telemetry_path, grafana=grafana_url)
         self.server = Server(
             exposition=self._exposition,
@@ -111,15 +115,18 @@ class App:
     ) -> None:
         """Until `stop` is set. `listening` is told what was bound. Raises OSError for a taken port, and whatever broke
         an invariant."""
-        stopped, announcing = asyncio.create_task(stop.wait()), asyncio.create_task(self._announcer.run())
+        stopped, others = asyncio.create_task(stop.wait()), [asyncio.create_task(self._announcer.run())]
         stopped.add_done_callback(lambda _: None if self._failed.done() else self._failed.set_result(None))
-        announcing.add_done_callback(self._mind_end)
+        if self._auto_reload_seconds is not None:
+            others.append(asyncio.create_task(self._reloader.watch(self._auto_reload_seconds)))
+        for other in others:
+            other.add_done_callback(self._mind_end)
         home = home_of(addresses)
         self._takeover = Takeover(self._store, self._writer, home, self._announcer.read_by_all)
         try:
             # What is durable is shown by the first answer already: no scrape finds less than the last one did.
             started = [await self._begin(store) for store in self._config.stores]
-            self._note_loaded(ok=True)
+            self._reloader.note_loaded()
             bound = await self.server.start(addresses)
             for host, port in bound:
                 logs.log(_log, logging.INFO, "listening", address=logs.address(host, port))
@@ -128,20 +135,21 @@ class App:
                 self._launch(running)
             await self._failed
         finally:
-            stopped.cancel()
-            announcing.cancel()
-            await self._end(stopped, announcing)
+            for task in (stopped, *others):
+                task.cancel()
+            await self._end(stopped, *others)
 
     async def once(self) -> tuple[str, bool]:
         """One poll of each store: what a scrape would get, and whether every poll ended well."""
         started = [await self._begin(store) for store in self._config.stores]
-        self._note_loaded(ok=True)
+        self._reloader.note_loaded()
         await asyncio.gather(*(running.poller.poll() for running in started))
         page = await self._exposition.rendered("text", gzip=False)
         await self._end()
         return page.body.decode(), all(running.poller.failure is None for running in started)
 
     async def _end(self, *others: asyncio.Task[Any]) -> None:
+        await self._reloader.stop()  # first: it begins stores
         stopping = [asyncio.create_task(running.stop()) for running in self._running.values()]
         await asyncio.wait([*stopping, *others, asyncio.create_task(self.server.stop())], timeout=STOP_SECONDS)
         self._writer.close()
@@ -158,7 +166,7 @@ class App:
         """A store with what is known of it on disk; it does not poll yet."""
         name = config.name
         self._own.add_store(name)
-        session, board = new_session(), Board(self._announcer, self._clock)
+        session, board = session_of(config), Board(self._announcer, self._clock)
 
         def observe(endpoint: str, code: str, seconds: float) -> None:
             self._own.api_requests.labels(store=name, endpoint=endpoint, code=code).inc()
@@ -200,38 +208,29 @@ class App:
 
     async def reload(self) -> Sequence[str]:
         """Reads the configuration anew; the problems, after which the last good one stays."""
-        async with self._reloading:
-            if self._load is None:
-                return ["there is no configuration file to reload"]
-            try:
-                config = await asyncio.to_thread(self._load)
-            except ConfigError as error:
-                self._note_loaded(ok=False)
-                for problem in error.problems:
-                    logs.log(_log, logging.ERROR, "the configuration was not reloaded", problem=problem)
-                return error.problems
-            before = {store.name: store for store in self._config.stores}
-            wanted = {store.name: store for store in config.stores}
-            for name in before.keys() - wanted.keys():
-                await self._running.pop(name).stop()
-                self._announcer.drop_store(name)
-                self._own.remove_store(name)
-                self._gaps_shown.pop(name, None)
-            for name, store in wanted.items():
-                if before.get(name) == store:
-                    continue
-                if name in before:
-                    await self._running.pop(name).stop()
-                self._launch(await self._begin(store))
-            self._config = config
-            self._note_loaded(ok=True)
-            logs.log(_log, logging.INFO, "the configuration was reloaded", stores=len(wanted))
-            return []
+        try:
+            return await self._reloader.reload()
+        except Exception as error:
+            if not self._failed.done():
+                self._failed.set_exception(error)
+            return ["the reload broke: the process ends"]
 
-    def _note_loaded(self, *, ok: bool) -> None:
-        self._own.config_last_reload_successful.set(1 if ok else 0)
-        if ok:
-            self._own.config_last_reload_success_timestamp_seconds.set(self._clock.wall_ns() / 1e9)
+    async def _apply(self, config: Config) -> None:
+        """Stores that are as they were go on undisturbed; the others go on from what is durable of them."""
+        before = {store.name: store for store in self._config.stores}
+        wanted = {store.name: store for store in config.stores}
+        for name in before.keys() - wanted.keys():
+            await self._running.pop(name).stop()
+            self._announcer.drop_store(name)
+            self._own.remove_store(name)
+            self._gaps_shown.pop(name, None)
+        for name, store in wanted.items():
+            if before.get(name) == store:
+                continue
+            if name in before:
+                await self._running.pop(name).stop()
+            self._launch(await self._begin(store))
+        self._config = config
 
     # --- what is shown
 
@@ -250,19 +249,13 @@ class App:
         return await self._writer(self._store.job_owners, store, job_id, integration_ids)
 
 
-def new_session() -> aiohttp.ClientSession:
-    """One store's connections."""
-    # Cookies and environment proxies are nobody's wish here; compressed answers are opened under our own limit.
-    return aiohttp.ClientSession(
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        connector=aiohttp.TCPConnector(limit=CONCURRENCY + 1),
-    )
+def session_of(store: StoreConfig) -> aiohttp.ClientSession:
+    return new_session(store.ca_pem, None if store.proxy_url is None else store.proxy_url.reveal())
 
 
 async def probe(store: StoreConfig, clock: Clock, watch_seconds: float) -> Probed:
     """What a store shows of itself; a lock, a state and the other stores are none of its business."""
-    async with new_session() as session:
+    async with session_of(store) as session:
         return await Prober(store, session, clock).probe(watch_seconds)
 
 

@@ -76,7 +76,7 @@ class _Read:
 
 class Backfill:
     def __init__(self, plan: Plan, clock: Clock, stop: asyncio.Event,
-                 new_session: Callable[[], aiohttp.ClientSession], progress: Progress) -> None:  # fmt: skip
+                 new_session: Callable[[StoreConfig], aiohttp.ClientSession], progress: Progress) -> None:  # fmt: skip
         self._plan = plan
         self._clock = clock
         self._stop = stop
@@ -162,7 +162,7 @@ class Backfill:
 
         logs.log(_log, logging.INFO, "reading the logs of a store", store=store.name, since=utc(span.since_ns),
                  until=utc(span.until_ns), seam=read.note)  # fmt: skip
-        async with self._new_session() as session:
+        async with self._new_session(store) as session:
             budget = Budget(store.requests_per_second, self._clock)
             api = Api(store, session, self._clock, lambda endpoint, code, seconds: None, budget)
             try:

@@ -8,17 +8,18 @@ is never printed. Nothing is clamped: a value outside its limits is a problem.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yaml
 
-from exporter import logs
+from exporter import logs, outbound
 from exporter.configfile import (
     FILE_BYTES_MAX,
+    Checksums,
     Read,
     Reader,
     choice,
@@ -70,10 +71,11 @@ class Secret:
 
 
 class ConfigError(Exception):
-    """Every problem of a configuration, each a line that names the place."""
+    """Every problem of a configuration, each a line that names the place; and the files that were read for it."""
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    def __init__(self, problems: Iterable[str], files: Checksums | None = None) -> None:
         self.problems = tuple(problems)
+        self.files = files if files is not None else Checksums()
         super().__init__("\n".join(self.problems))
 
 
@@ -88,6 +90,8 @@ class StoreConfig:
     client_secret_file: Path | None = None
     org_id: str | None = None
     store_id: str | None = None
+    ca_pem: str | None = field(default=None, repr=False)  # of ca_file; None: the system's CAs
+    proxy_url: Secret | None = None
     poll_interval: float = 30.0
     lookback: float = 900.0
     request_timeout: float = 10.0
@@ -117,11 +121,12 @@ class StoreConfig:
 @dataclass(frozen=True, slots=True)
 class Config:
     stores: tuple[StoreConfig, ...]
+    files: Checksums = field(default_factory=Checksums, compare=False, repr=False)  # that it was made of
 
 
-def _read_secret(path: Path) -> str:
+def _read_secret(path: Path, read: Callable[[Path, int], bytes] = read_whole) -> str:
     """Raises OSError, and ValueError with what is wrong, in words without path or content."""
-    content = read_whole(path, SECRET_BYTES_MAX)
+    content = read(path, SECRET_BYTES_MAX)
     try:
         text = content.decode().strip()
     except UnicodeDecodeError:
@@ -157,7 +162,7 @@ def _file(reader: Reader, node: yaml.Node, path: str) -> Any:
         return None
     where = reader.folder / scalar.text
     try:
-        _read_secret(where)
+        _read_secret(where, reader.files.read)
     except OSError as error:
         reader.problem(scalar.line, path, f"{scalar.shown} cannot be read ({error.strerror or type(error).__name__})")
         return None
@@ -257,6 +262,8 @@ STORE_KEYS: Final[Mapping[str, Read]] = {
     "client_secret_file": _file,
     "org_id": text_of("an organization's id", _wrong_header),
     "store_id": text_of("a store's id", _wrong_header),
+    "ca_file": outbound.read_ca,
+    "proxy_url": outbound.read_proxy,
 }
 # What many stores of an organization have in common: under `defaults` too. A credential is taken from there whole: a
 # store with a `client_id` of its own has its own secret and organization, or none.
@@ -271,17 +278,17 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Raises ConfigError with every problem of the file."""
     reader = Reader(str(path), path.parent, environ)
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
+        content = reader.files.read(path, FILE_BYTES_MAX)
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read ({error.strerror or type(error).__name__})"]) from None
-    if len(content) > FILE_BYTES_MAX:
-        raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"])
+        wrong = f"{path}: cannot be read ({error.strerror or type(error).__name__})"
+        raise ConfigError([wrong], reader.files) from None
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"], reader.files) from None
     root = compose(content, reader)
     stores = _stores(root, reader) if root is not None else []
     if reader.problems:
-        raise ConfigError(text for _, text in sorted(reader.problems, key=lambda problem: problem[0]))
-    return Config(tuple(stores))
+        raise ConfigError((text for _, text in sorted(reader.problems, key=lambda each: each[0])), reader.files)
+    return Config(tuple(stores), reader.files)
 
 
 def _stores(root: yaml.Node, reader: Reader) -> list[StoreConfig]:
@@ -358,9 +365,11 @@ def _values(node: yaml.Node, path: str, reader: Reader, keys: Mapping[str, Read]
 
 def _store(values: dict[str, Any]) -> StoreConfig:
     integrations = values.pop("integrations", {})
-    for key in ("client_id", "client_secret"):
+    for key in ("client_id", "client_secret", "proxy_url"):
         if key in values:
             values[key] = Secret(values[key])
+    if "ca_file" in values:
+        values["ca_pem"] = values.pop("ca_file")
     store = StoreConfig(**values, **{key: integrations[key] for key in ("include", "exclude") if key in integrations})
     if store.client_secret is not None:
         store.secret()  # known to the log before anything can be said of it

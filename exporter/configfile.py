@@ -6,6 +6,7 @@ Every problem is `FILE:LINE: path: what was found, what is wanted`. What a value
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,35 @@ def read_whole(path: Path, bytes_max: int) -> bytes:
     return content
 
 
+class Checksums:
+    """The files that a configuration was made of, known again by their content.
+
+    Content, as Prometheus' own reload does it, and not times or inodes: whatever swaps a file (an editor, a Kubernetes
+    volume's `..data` link) is seen, and what only touches it is not.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[Path, bytes | None] = {}
+
+    def read(self, path: Path, bytes_max: int) -> bytes:
+        """As `read_whole`; what was read is what is remembered, so nothing is missed in between."""
+        self._sums[path] = None
+        content = read_whole(path, bytes_max)
+        self._sums[path] = hashlib.sha256(content).digest()
+        return content
+
+    def changed(self) -> bool:
+        """Whether a file has another content now, has come or gone. Reads them all: not for the event loop."""
+        return any(_checksum(path) != known for path, known in self._sums.items())
+
+
+def _checksum(path: Path) -> bytes | None:
+    try:
+        return hashlib.sha256(read_whole(path, FILE_BYTES_MAX)).digest()
+    except (OSError, ValueError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """A scalar's text. `shown` is what a problem may print of it."""
@@ -80,6 +110,7 @@ class Reader:
     folder: Path
     environ: Mapping[str, str]
     problems: list[tuple[int, str]] = field(default_factory=list)
+    files: Checksums = field(default_factory=Checksums)
 
     def problem(self, line: int, path: str, text: str) -> None:
         where = f"{path}: " if path else ""
@@ -111,7 +142,7 @@ class Reader:
 
     def _from_file(self, name: str, line: int, path: str, *, secret: bool) -> Scalar | None:
         try:
-            content = read_whole(self.folder / name, FILE_BYTES_MAX)
+            content = self.files.read(self.folder / name, FILE_BYTES_MAX)
             return Scalar(content.decode().strip(), line, True, f"the content of {name}", given=False)
         except UnicodeDecodeError:
             wrong = "not UTF-8"

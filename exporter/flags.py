@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from exporter import __version__, logs, sharding, simulator
+from exporter import __version__, logs, reload, sharding, simulator
 from exporter.configfile import parse_duration
 from exporter.metrics import FAMILIES
 from exporter.sharding import Shard
@@ -125,6 +125,14 @@ def label(text: str) -> tuple[str, str]:
     return name, value
 
 
+def auto_reload_interval(text: str) -> float:
+    """Seconds of a duration as Prometheus writes it."""
+    seconds = parse_duration(text)
+    if seconds is None or not reload.INTERVAL_MIN <= seconds <= reload.INTERVAL_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a duration from 1s to 1h, like 30s")
+    return seconds
+
+
 def telemetry_path(text: str) -> str:
     """A path of our own pages for the metrics."""
     if not _PATH.fullmatch(text) or f"{text}/".startswith(RESERVED_PATHS):
@@ -167,6 +175,11 @@ def _run_flags(run: argparse.ArgumentParser) -> None:
                      help="the configuration (default config.yaml)")  # fmt: skip
     run.add_argument("--config.check", dest="config_check", action="store_true",
                      help="check the configuration and exit: 0 good, 2 not")  # fmt: skip
+    run.add_argument("--config.enable-auto-reload", dest="auto_reload", action="store_true",
+                     help="reload when the content of the configuration's files has changed")  # fmt: skip
+    run.add_argument("--config.auto-reload-interval", dest="auto_reload_interval", type=auto_reload_interval,
+                     default=reload.INTERVAL_SECONDS, metavar="DURATION",
+                     help="how often to look for that, 1s to 1h (default 30s)")  # fmt: skip
     run.add_argument("--once", action="store_true",
                      help="poll each store once, print what a scrape would get, leave no state")  # fmt: skip
     run.add_argument("--storage.path", dest="storage_path", type=Path, default=Path("data"), metavar="FOLDER",
@@ -243,6 +256,7 @@ def grafana_url(text: str) -> str:
 
 def _demo_flags(demo: argparse.ArgumentParser) -> None:
     _web_flags(demo, "127.0.0.1:10058")
+    demo.set_defaults(auto_reload=False)  # there is no file
     demo.add_argument("--scenario", choices=sorted(simulator.SCENARIOS), default="shop",
                       help="what happens in the shop (default shop)")  # fmt: skip
     demo.add_argument("--seed", type=int, default=1, help="the same seed gives the same shop (default 1)")

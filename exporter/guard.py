@@ -39,6 +39,7 @@ class Guard:
         self._clock = clock
         self._passwords = Passwords()
         self._told = logs.OncePerState()
+        self.problems: tuple[str, ...] = ()  # of the file as it is now, where it has any: then `config` is an older one
         self.config = WebConfig()
         if file is not None:
             reading = read(file)
@@ -74,8 +75,9 @@ class Guard:
         problems = reading.problems or (
             [wrong] if new is not None and (wrong := self._unfit_while_running(new)) else ()
         )
+        self.problems = tuple(problems)
         if new is None or problems:
-            if self._told.changed("file", tuple(problems)):
+            if self._told.changed("file", self.problems):
                 logs.log(_log, logging.ERROR, "the web configuration has changed and cannot be used: the last good one "
                          "stays", problem="; ".join(problems))  # fmt: skip
             return

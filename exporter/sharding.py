@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -50,7 +50,9 @@ class Shard:
 
     def share(self, config: Config) -> Config:
         """What of a configuration is this shard's: perhaps no store at all."""
-        return config if self.total == 1 else Config(tuple(each for each in config.stores if self.owns(each.name)))
+        if self.total == 1:
+            return config
+        return replace(config, stores=tuple(each for each in config.stores if self.owns(each.name)))
 
     def summary(self, stores: Iterable[str]) -> str:
         """What `--config.check` says."""

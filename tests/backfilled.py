@@ -75,7 +75,7 @@ async def backfill(
         }
     )  # fmt: skip
 
-    def session() -> aiohttp.ClientSession:
+    def session(_: StoreConfig) -> aiohttp.ClientSession:
         return cast("aiohttp.ClientSession", _Session(epcc, clock))
 
     run = Backfill(asked, clock, stop or asyncio.Event(), session, Progress(clock, io.StringIO()))

@@ -42,6 +42,8 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
         "command": "run",
         "config_file": Path("config.yaml"),
         "config_check": False,
+        "auto_reload": False,
+        "auto_reload_interval": 30.0,
         "once": False,
         "storage_path": Path("data"),
         "wait_for_lock": False,
@@ -58,11 +60,13 @@ def test_without_a_command_it_runs_with_its_defaults(argv: list[str]) -> None:
 def test_every_flag_of_run_is_read() -> None:
     argv = ["--config.file=a.yaml", "--config.check", "--once", "--storage.path", "d", "--storage.wait-for-lock", "--shard=2/3", "--web.listen-address=:1",
             "--web.listen-address", "[::1]:2", "--web.telemetry-path=/m", "--web.config.file=w.yml", "--log.level=warn",
-            "--log.format=json", "--web.grafana-url=https://grafana.example.com/d/epcc?orgId=1"]  # fmt: skip
+            "--log.format=json", "--config.enable-auto-reload", "--config.auto-reload-interval=1m", "--web.grafana-url=https://grafana.example.com/d/epcc?orgId=1"]  # fmt: skip
     assert vars(parse(argv)) == {
         "command": "run",
         "config_file": Path("a.yaml"),
         "config_check": True,
+        "auto_reload": True,
+        "auto_reload_interval": 60.0,
         "once": True,
         "storage_path": Path("d"),
         "wait_for_lock": True,

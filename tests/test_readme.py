@@ -94,3 +94,13 @@ def test_every_profile_that_the_faults_name_is_there_and_every_fault_has_a_row()
     named = {each for row in re.findall(r"profiles? ((?:`\w+`(?:, )?)+)", text) for each in re.findall(r"`(\w+)`", row)}
     assert named <= PROFILES.keys()
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == list(range(1, 46))
+
+
+def test_every_row_of_the_threat_table_names_tests_that_exist() -> None:
+    rows = README.partition("| threat |")[2].partition("\n\n")[0].splitlines()[2:]
+    written = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) > 12
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.split("|")[3])
+        assert named, row
+        assert [name for name in named if f"def {name}(" not in written] == []

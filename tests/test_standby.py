@@ -29,6 +29,7 @@ async def test_a_signal_between_the_take_over_and_the_first_page_ends_it_and_fre
         shard=Shard(),
         listen_addresses=[("127.0.0.1", 0)],
         grafana_url=None,
+        auto_reload=False,
     )
     standing = _stand_by(Config(()), arguments, load, Guard(None, Clock()))
     try:

@@ -64,6 +64,7 @@ USERS = {
         "guard",
         "server",
         "listener",
+        "outbound",
         "pages",
         "simulator",
         "prober",
@@ -71,7 +72,7 @@ USERS = {
         "standby",
     },  # the prober and the backfill hand on a session that app has made
     "sqlite3": STATE | {"backfill", "__main__"},  # the last two know its errors alone
-    "yaml": {"config", "configfile", "tlsconfig", "webconfig"},
+    "yaml": {"config", "configfile", "outbound", "tlsconfig", "webconfig"},
     "bcrypt": {"passwords"},
     "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
     "random": {"clock", *DRAWING},

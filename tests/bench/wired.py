@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import msgspec
 
-from exporter.app import new_session
 from exporter.clock import Clock
 from exporter.epcc import log
 from exporter.manners import Manners, log_record
+from exporter.outbound import new_session
 from exporter.records import Integration, read_page
 from tests.world import VirtualClock, World
 

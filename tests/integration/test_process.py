@@ -171,6 +171,24 @@ async def test_once_prints_what_a_scrape_would_get_and_leaves_no_state(exporter:
         assert await process.ended() == 1
 
 
+async def test_a_changed_file_is_reloaded_by_itself_where_that_is_wished(exporter: Exporter) -> None:
+    flags = ("--config.enable-auto-reload", "--config.auto-reload-interval=1s")
+    async with exporter.running(*flags) as process:
+        await exporter.ready()
+        exporter.epcc.add(log("a", now_ns()))
+        await exporter.sample(ATTEMPTS, 1)
+        good = exporter.config.read_text()
+        exporter.config.write_text(good + good.removeprefix("stores:\n").replace("name: acme", "name: other"))
+
+        async def both() -> bool:
+            return 'epcc_up{store="other"} 1.0' in (await exporter.get("/metrics"))[1]
+
+        await until(both, "the added store is polled")
+        acme = 'epcc_integration_attempts_total{integration_id="shipping",store="acme"} 1.0'
+        assert acme in (await exporter.get("/metrics"))[1]
+        assert process.output.count('msg="the configuration was reloaded"') == 1
+
+
 async def test_a_reload_adds_and_removes_stores_and_a_bad_one_changes_nothing(exporter: Exporter) -> None:
     async with exporter.running() as process:
         await exporter.ready()
