@@ -128,19 +128,15 @@ def test_compose_listens_on_this_machine_alone_and_pins_every_image() -> None:
 
 
 def test_grafana_finds_its_data_source_and_its_dashboards() -> None:
-    grafana = COMPOSE["services"]["grafana"]
+    grafana, provisioning = COMPOSE["services"]["grafana"], rules.ROOT / "deploy" / "grafana" / "provisioning"
     inside = {target: source for name, source, target in mounts() if name == "grafana"}
-    provider = yaml.safe_load((rules.ROOT / "deploy/grafana/provisioning/dashboards/epcc.yaml").read_text())[
-        "providers"
-    ][0]
-    dashboards = inside[provider["options"]["path"]]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "epcc-exporter.yaml").read_text())["providers"]
     home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    assert (dashboards / home.name).exists()
-    text = (rules.ROOT / "deploy/grafana/provisioning/datasources/prometheus.yaml").read_text()
-    assert (
-        set(re.findall(r"(?<!\$)\$\{(\w+)\}", text))
-        == {"PROMETHEUS_URL", "EXPORTER_URL"}
-        <= grafana["environment"].keys()
-    )
+    assert (inside[provider["options"]["path"]] / home.name).exists()
+    assert str(home.parent) == provider["options"]["path"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    host, port = re.fullmatch(r"http://([a-z]+):(\d+)", source["url"]).groups()  # type: ignore[union-attr]
+    assert f"{host}:127.0.0.1" in COMPOSE["services"]["exporter"]["extra_hosts"]
+    assert f"--web.listen-address=:{port}" in COMPOSE["services"]["prometheus"]["command"]
     prometheus = yaml.safe_load((rules.FOLDER / "prometheus.yml").read_text())
-    assert yaml.safe_load(text)["datasources"][0]["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]

@@ -1,33 +1,29 @@
-"""Writes the dashboards beside this file: `python3 deploy/grafana/generate.py`; `--check` only says which are not as they
-would be written, with exit code 1. Needs nothing but Python."""
+"""Writes dashboards/*.json: `python -m deploy.grafana.generate`, in the root of the repository.
+
+What is in those files is made here and nowhere else: tests/test_dashboards.py compares them byte for byte.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Final
 
-import exporting
-import integration
-import overview
+from deploy.grafana import exporter_itself, integration, overview
 
-HERE = Path(__file__).parent
+FOLDER: Final = Path(__file__).parent / "dashboards"
 
 
-def main() -> int:
-    check = sys.argv[1:] == ["--check"]
-    stale = 0
-    for module in (overview, integration, exporting):
-        dashboard = module.made()
-        path = HERE / f"{dashboard['uid']}.json"
-        text = json.dumps(dashboard, indent=2) + "\n"
-        if check and (not path.exists() or path.read_text() != text):
-            sys.stdout.write(f"{path.name} is not what the code beside it makes: run {Path(__file__).name}\n")
-            stale = 1
-        elif not check:
-            path.write_text(text)
-    return stale
+def files() -> dict[str, str]:
+    """Each file's name → what it holds."""
+    made = [module.dashboard() for module in (overview, integration, exporter_itself)]
+    return {f"{each.uid}.json": json.dumps(each.json(), indent=2, ensure_ascii=False) + "\n" for each in made}
+
+
+def main() -> None:
+    for name, text in files().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,175 +1,248 @@
-"""All stores on one page: is anything broken now, what is worst, and how much of the objective is left."""
+"""Overview, of all stores: is anything broken now, which integrations are worst, what is left of the budget, why."""
 
 from __future__ import annotations
 
-from panels import (
+from typing import Final
+
+from deploy.grafana.model import (
+    ADDRESS,
     BLUE,
+    CODES,
+    DATASOURCE,
     GREEN,
+    GREY,
     JOB,
-    NAMES,
     ORANGE,
+    REASONS,
     RED,
-    STORE,
-    UIDS,
-    VARIABLES,
-    Json,
+    YELLOW,
+    Column,
+    Dashboard,
     Panel,
     Query,
-    dashboard,
+    Row,
+    alerts,
+    bound,
+    choice,
+    graph,
+    link,
+    stat,
+    table,
+    unknown,
+    words,
+)  # fmt: skip
+from deploy.grafana.promql import (
+    BEHIND_SECONDS,
+    BUDGET,
+    BUDGET_DAYS,
+    BURN,
+    DELIVERY_INTERVAL,
+    ROW_OF_FAILURES,
+    STORES,
+    a_minute,
+    budget_left,
+    failed_share,
+    firing,
+    firing_labels,
     named,
-    once,
-    override,
-    rows,
-    steps,
-    told,
+    per_integration,
 )  # fmt: skip
 
-OBJECTIVE = 0.99  # of attempts, as EpccIntegrationErrorBudgetBurn has it in integrations.rules.yml
-BUDGET = f"{1 - OBJECTIVE:.2f}"
-DOWN = 5  # failures in a row, as EpccIntegrationDown has it
-ENABLED = f"integration:epcc_integration_info:enabled{{{STORE}}}"
-FAILURES = "integration:epcc_integration_attempt_failures"
-ATTEMPTS = "integration:epcc_integration_attempts"
-TO_INTEGRATION = (
-    f"/d/{UIDS['integration']}?${{datasource:queryparam}}&var-store=${{__data.fields.Store}}"
-    "&var-integration=${__data.fields.Integration}&${__url_time_range}"
+UID: Final = "epcc-overview"
+INTEGRATION: Final = "epcc-integration"
+EXPORTER: Final = "epcc-exporter"
+
+LAG: Final = f"store:epcc_exporter_complete_through_lag_seconds:min{{{STORES}}}"
+NO_RULES: Final = "No rules loaded, or no exporter"
+NO_EXPORTER: Final = "No exporter is scraped"
+NO_TRAFFIC: Final = "No attempt in this time"
+THIRTY: Final = f"the last {BUDGET_DAYS} days, or what Prometheus has of them"
+PERCENT_BURN: Final = tuple(factor * BUDGET for factor in BURN)
+
+TO_INTEGRATION: Final = link(
+    "Open this integration", INTEGRATION, store="${__data.fields.Store}", integration="${__data.fields.Id}"
 )
-BAD = (None, GREEN), (1, RED)
+TO_EXPORTER: Final = link("How this store is polled", EXPORTER, store="${__data.fields.Store}")
+TO_EXPORTERS: Final = link("How stores are polled", EXPORTER)
+SEVERITIES: Final = words(vcritical=("critical", RED), vwarning=("warning", ORANGE), vinfo=("info", BLUE))
 
 
-def share(window: str) -> str:
-    failed, tried = (f"sum ({name}:rate{window}{{{STORE}}})" for name in (FAILURES, ATTEMPTS))
-    return f"{failed} / ({tried} > 0)"
+def _firing(title: str, text: str, selector: str, color: str) -> Panel:
+    # Nothing firing is a zero only where something evaluates the rules.
+    return stat(
+        title, text, f"count({firing(selector)}) or 0 * count({LAG})", unit="none", empty=NO_RULES,
+        steps=bound((1, color)),
+    )  # fmt: skip
 
 
-def now() -> list[Panel]:
-    streak = once("epcc_integration_consecutive_failures")
-    return [
-        Panel("Integrations down", f"Enabled integrations whose last {DOWN} attempts or more all failed.",
-              [Query(f"count ({streak} >= {DOWN} and on (store, integration_id) {ENABLED}) or vector(0)")],
-              "none", 4, "stat", steps=BAD),
-        Panel("Jobs undelivered", "Jobs whose every attempt so far failed: orders that have not reached anybody. EPCC gives "
-              "them up after some tries.", [Query(f"sum ({once('epcc_integration_jobs_failing')})")],
-              "none", 4, "stat", steps=((None, GREEN), (1, ORANGE), (50, RED))),
-        Panel("Success, last hour", "Share of all attempts that succeeded.", [Query(f"1 - {share('1h')}")],
-              "percentunit", 4, "stat", steps=((None, "text"), (0, RED), (0.95, ORANGE), (OBJECTIVE, GREEN)), decimals=2,
-              nothing="No attempt in the last hour"),
-        Panel("Error budget left, 3 days", f"Of the {1 - OBJECTIVE:.0%} of attempts that may fail, what is left; below 0 the "
-              "objective is missed.", [Query(f"1 - ({share('3d')}) / {BUDGET}")], "percentunit", 4, "stat",
-              steps=((None, "text"), (-1000, RED), (0, ORANGE), (0.5, GREEN)), minimum=None, decimals=0,
-              nothing="No attempt in three days"),
-        Panel("Alerts firing", "Of this exporter's rules.",
-              [Query(f'count (ALERTS{{alertname=~"Epcc.+", alertstate="firing", {JOB}}}) or vector(0)')],
-              "none", 4, "stat", steps=BAD),
-        Panel("Counted up to", "How old the oldest log may be that is not counted yet, of the store that is furthest behind. "
-              "If this grows, every other number here is old.",
-              [Query(f"max (store:epcc_exporter_complete_through_lag_seconds:min{{{STORE}}})")], "s", 4, "stat",
-              steps=((None, GREEN), (300, ORANGE), (1200, RED))),
-    ]  # fmt: skip
+def _now() -> Row:
+    row_of_failures = per_integration(f"epcc_integration_consecutive_failures{{{STORES}}}")
+    enabled = f"integration:epcc_integration_info:enabled{{{STORES}}}"
+    return Row("Is anything broken now?", (
+        _firing("Pages", "Alerts of severity critical that fire: somebody is being woken. They are listed below.",
+                ', severity="critical"', RED),
+        _firing("Tickets and notes", "Alerts of severity warning and info that fire: for the working day.",
+                ', severity!="critical"', ORANGE),
+        stat("Integrations down", f"Enabled integrations whose last {ROW_OF_FAILURES} attempts, or more, all failed.",
+             f"sum(({row_of_failures} >= bool {ROW_OF_FAILURES}) and on (store, integration_id) {enabled})",
+             unit="none", empty="No enabled integration, or no rules", steps=bound((1, RED))),
+        stat("Jobs not delivered",
+             "Events that an integration has been offered and has not taken yet. EPCC tries "
+             "again, and at some time gives up: a job counts here for 24 hours after its last "
+             "attempt.",
+             f"sum({per_integration(f'epcc_integration_jobs_failing{{{STORES}}}')})",
+             unit="none", empty=NO_EXPORTER, steps=bound((1, YELLOW), (20, ORANGE))),
+        stat("Stores not polled", "Stores whose last poll failed: what happens there is not seen.",
+             f"sum(max by (store) (epcc_up{{{STORES}}}) == bool 0)", unit="none", empty=NO_EXPORTER,
+             steps=bound((1, RED)), links=(TO_EXPORTERS,)),
+        stat("Counted up to",
+             "How long ago all logs have been counted up to, in the store that is farthest behind. "
+             "Minutes are usual (half a lookback between complete walks); red is where "
+             "EpccExporterBehind begins.",
+             f"max({LAG})", unit="s", empty=NO_RULES, steps=bound((BEHIND_SECONDS, RED)),
+             defaults={"decimals": 0}, links=(TO_EXPORTERS,)),
+        stat("Success, 30 d", f"Of all attempts of {THIRTY}. The objective is {1 - BUDGET:.0%}.",
+             f"1 - {failed_share(STORES, by='')}", unit="percentunit",
+             empty="No attempt yet, or no rules", steps=((None, RED), (1 - BUDGET, GREEN)), defaults={"decimals": 2}),
+        stat("Worst budget",
+             f"What the worst integration has left of the {BUDGET:.0%} of attempts that may fail in "
+             f"{THIRTY}. Below 0 it is overspent.",
+             f"min({budget_left(STORES, by='store, integration_id')})", unit="percentunit",
+             empty="No attempt yet, or no rules", steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
+             defaults={"decimals": 0}),
+        *_lists(),
+    ))  # fmt: skip
 
 
-def worst() -> list[Panel]:
-    """A row for each integration: instant queries with the same labels, merged."""
-
-    def column(expr: str) -> Query:
-        return Query(f"sum by (store, integration_name) ({named(expr)})", instant=True, table=True)
-
-    since = f"time() - ({once('epcc_integration_last_success_timestamp_seconds')} > 0)"
-    columns = {
-        "In a row": once("epcc_integration_consecutive_failures"),
-        "Last success": since,
-        "Success 1h": f"1 - {FAILURES}:ratio_rate1h{{{STORE}}}",
-        "p95": told(f"integration:epcc_integration_processing_seconds:p95_30m{{{STORE}}}"),
-        "Attempts/s": f"{ATTEMPTS}:rate5m{{{STORE}}}",
-        "Undelivered": once("epcc_integration_jobs_failing"),
-    }
-    names = {f"Value #{chr(ord('A') + place)}": name for place, name in enumerate(columns)}
-    return [
-        Panel("Integrations, worst first", "Every integration, by failures in a row; a name leads to its own dashboard. "
-              "Success 1h and p95 (of 30 minutes) are empty where nothing was tried.",
-              [column(expr) for expr in columns.values()], "none", 24, "table", sort_by="In a row", minimum=None,
-              nothing="No integration is known yet: has the exporter's first poll ended?",
-              transformations=[
-                  {"id": "merge", "options": {}},
-                  {"id": "organize", "options": {
-                      "excludeByName": {"Time": True},
-                      "renameByName": {"store": "Store", "integration_name": "Integration", **names},
-                      "indexByName": {"integration_name": 0, "store": 1, **{key: place + 2 for place, key in enumerate(names)}},
-                  }},
-              ],
-              overrides=[
-                  override("Integration", links=[{"title": "Its dashboard", "url": TO_INTEGRATION, "targetBlank": False}],
-                           custom_width=260),
-                  override("Store", custom_width=160),
-                  override("In a row", unit="none", thresholds=steps((1, ORANGE), (DOWN, RED)),
-                           custom_cellOptions={"type": "color-text"}),
-                  override("Last success", unit="dtdurations", decimals=0),
-                  override("Success 1h", unit="percentunit", decimals=2, custom_cellOptions={"type": "color-text"},
-                           thresholds={"mode": "absolute", "steps": [
-                               {"value": None, "color": RED}, {"value": 0.95, "color": ORANGE},
-                               {"value": OBJECTIVE, "color": GREEN}]}),
-                  override("p95", unit="s", decimals=2, thresholds=steps((5, ORANGE), (9, RED)),
-                           custom_cellOptions={"type": "color-text"}),
-                  override("Attempts/s", unit="ops", decimals=2),
-                  override("Undelivered", unit="none", thresholds=steps((1, ORANGE), (50, RED)),
-                           custom_cellOptions={"type": "color-text"}),
-              ]),
-    ]  # fmt: skip
+def _lists() -> tuple[Panel, ...]:
+    by_store = f"sum by (store) (integration:epcc_integration_%s:rate%s{{{STORES}}})"
+    return (
+        table(
+            "Alerts that fire",
+            "What deploy/prometheus/ alerts on; deploy/runbooks.md says what to do. An alert leads to the integration.",
+            (Column("Alert", "alertname", links=(TO_INTEGRATION,)),
+             Column("Severity", "severity", width=85, mappings=SEVERITIES, steps=((None, BLUE),)),
+             Column("Store", "store", width=90), Column("Integration", "integration_name", width=150),
+             Column("Id", "integration_id", width=60)),
+            (Column("Firing", f"max by (alertname, severity, store, integration_name, integration_id) ({firing()})"),),
+            sort="Severity", descending=False, empty="Nothing fires", width=11, height=7, hidden=("Value",),
+        ),
+        table(
+            "Stores", "Each store and whether its numbers can be believed. A store's name leads to how it is polled.",
+            (Column("Store", "store", links=(TO_EXPORTER,)),),
+            (Column("Last poll", f"max by (store) (epcc_up{{{STORES}}})", width=95, steps=((None, RED), (1, GREEN)),
+                    mappings=words(v0=("Failed", RED), v1=("Good", GREEN))),
+             Column("Counted up to", f"max by (store) ({LAG})", "s", bound((BEHIND_SECONDS, RED)), 120, decimals=0),
+             Column("Gaps open", f"max by (store) (sum without (cause) (epcc_exporter_gap_open{{{STORES}}}))",
+                    steps=bound((1, ORANGE)), width=95),
+             Column("Attempts / min", by_store % ("attempts", "5m") + " * 60", width=120, decimals=1),
+             Column("Failing, 1 h", f"{by_store % ('attempt_failures', '1h')} / ({by_store % ('attempts', '1h')} > 0)",
+                    "percentunit", bound((BUDGET, ORANGE), (PERCENT_BURN[0], RED)), 100, decimals=1),
+             Column("Budget left", budget_left(STORES, by="store"), "percentunit",
+                    ((None, RED), (0, ORANGE), (0.25, GREEN)), 110, decimals=0)),
+            sort="Failing, 1 h", empty=NO_EXPORTER, width=13, height=7,
+        ),
+        _integrations(),
+    )  # fmt: skip
 
 
-def traffic() -> list[Panel]:
-    failures = once("epcc_integration_attempt_failures_total", window="$__rate_interval")
-    tried = once("epcc_integration_attempts_total", window="$__rate_interval")
-    return [
-        Panel("Attempts", "Deliveries that EPCC tried, by store.", [Query(f"sum by (store) ({tried})", "{{store}}")], "ops", 8),
-        Panel("Failures by reason", "Failed attempts of all stores. timeout, connection, dns and tls: no answer came; "
-              "http_…: what the receiver said.",
-              [Query(f"sum by (reason) ({failures}) > 0", "{{reason}}")], "ops", 8, stacked=True,
-              nothing="No attempt failed in this time"),
-        Panel("Failures by integration", "The ten with most failed attempts now.",
-              [Query(f"topk (10, sum by (store, integration_name) ({named(failures_by_integration())})) > 0",
-                     "{{store}}: {{integration_name}}")],
-              "ops", 8, stacked=True, nothing="No attempt failed in this time"),
-    ]  # fmt: skip
+def _integrations() -> Panel:
+    def recorded(what: str) -> str:
+        return named(f"integration:epcc_integration_{what}{{{STORES}}}")
+
+    def shown(what: str) -> str:
+        return named(per_integration(f"epcc_integration_{what}{{{STORES}}}"))
+
+    succeeded = per_integration(f"epcc_integration_last_success_timestamp_seconds{{{STORES}}}")
+    return table(
+        "Integrations, worst first",
+        "Those that fail most stand at the top. A name leads to the integration. Without a value: no attempt in "
+        "that time.",
+        (Column("Store", "store", width=110), Column("Integration", "integration_name", links=(TO_INTEGRATION,))),
+        (Column("Failing, 1 h", recorded("attempt_failures:ratio_rate1h"), "percentunit",
+                bound((BUDGET, ORANGE), (PERCENT_BURN[0], RED)), 110, decimals=1),
+         Column("Failed in a row", shown("consecutive_failures"), "none",
+                bound((1, YELLOW), (ROW_OF_FAILURES, RED)), 120),
+         Column("Jobs not delivered", shown("jobs_failing"), "none", bound((1, YELLOW), (20, ORANGE)), 140),
+         Column("Jobs without a log", shown("jobs_unlogged"), "none", bound((1, ORANGE)), 140),
+         Column("Last success", named(f"time() - {succeeded}"), "s", ((None, "text"),), 120, decimals=0),
+         Column("Attempts / min", recorded("attempts:rate5m") + " * 60", "none", (), 120, decimals=1),
+         Column("Slowest twentieth", recorded("processing_seconds:p95_30m") + " >= 0", "s",
+                bound((5, ORANGE), (9, RED)), 140, decimals=2),
+         Column("Budget left", named(budget_left(STORES, by="store, integration_id")), "percentunit",
+                ((None, RED), (0, ORANGE), (0.25, GREEN)), 110, decimals=0),
+         Column("Switched on", shown("enabled"), "none", ((None, GREY), (1, GREEN)), 105,
+                mappings=words(v0=("No", GREY), v1=("Yes", GREEN)))),
+        sort="Failing, 1 h", empty="No integration is known: EPCC lists none, or no rules are loaded", height=9,
+        last=(Column("Id", "integration_id", width=110),),
+    )  # fmt: skip
 
 
-def failures_by_integration() -> str:
-    rate = f"rate(epcc_integration_attempt_failures_total{{{STORE}}}[$__rate_interval])"
-    return f"max without (instance, pod) (sum without (reason) ({rate}))"
+def _objective() -> Row:
+    left = named(budget_left(STORES, by="store, integration_id"))
+    burn = named(f"integration:epcc_integration_attempt_failures:ratio_rate1h{{{STORES}}} / {BUDGET}")
+    return Row("Objective", (
+        Panel("Budget left",
+              f"Of the {BUDGET:.0%} of attempts that may fail in {THIRTY}, by integration: full is "
+              "untouched, empty is spent or overspent.",
+              (Query(f"sort({left})", "{{store}}: {{integration_name}}", instant=True),), "bargauge", "percentunit",
+              "No attempt yet, or no rules", 9, 9, ((None, RED), (0, ORANGE), (0.25, GREEN)),
+              {"displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "showUnfilled": True,
+               "namePlacement": "left", "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
+               "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+               "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []}},
+              {"min": 0, "max": 1, "decimals": 0, "color": {"mode": "thresholds"},
+               "mappings": [unknown("No attempt yet, or no rules")]}),
+        graph("How fast the budget burns",
+              "Failing share of the last hour by what may fail. At 1 the budget lasts "
+              f"just its {BUDGET_DAYS} days; the lines at {BURN[1]:g} and {BURN[0]:g} "
+              "are where people are paged (over six hours, over one).",
+              Query(burn, "{{store}}: {{integration_name}}"), unit="none", empty="No attempt in this time, or no rules",
+              width=15, height=9, calcs=("lastNotNull", "max"),
+              steps=((None, "transparent"), (1, YELLOW), (BURN[1], ORANGE), (BURN[0], RED)),
+              # From 1 on each line is worth a look, and an outage is at 100.
+              custom={"scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 1}},
+              defaults={"decimals": 1}),
+    ))  # fmt: skip
 
 
-def objective() -> list[Panel]:
-    windows = {"1h": "1 hour", "6h": "6 hours", "1d": "1 day", "3d": "3 days"}
-    return [
-        Panel("Error budget burn", f"How many times faster than the objective of {OBJECTIVE:.0%} allows attempts fail, over "
-              "several windows, of all stores together. At 1 the budget lasts just as long as it has to.",
-              [Query(f"({share(window)}) / {BUDGET}", name) for window, name in windows.items()], "suffix: x", 12,
-              steps=((None, "transparent"), (1, ORANGE), (14.4, RED)), nothing="No attempt in this time"),
-        Panel("Worst success, last hour", "Of the ten integrations with the lowest share of attempts that succeeded.",
-              [Query(f"bottomk (10, sum by (store, integration_name) ({named(f'1 - {FAILURES}:ratio_rate1h{{{STORE}}}')}))",
-                     "{{store}}: {{integration_name}}")],
-              "percentunit", 12, maximum=1, minimum=None, nothing="No attempt in this time"),
-    ]  # fmt: skip
+def _traffic() -> Row:
+    attempts = a_minute(f"epcc_integration_attempts_total{{{STORES}}}")
+    failures = a_minute(f"epcc_integration_attempt_failures_total{{{STORES}}}")
+    codes = a_minute(f"epcc_integration_responses_total{{{STORES}}}")
+    return Row("Traffic and failures", (
+        graph("Attempts by integration", "Attempts to deliver, a minute.",
+              Query(named(attempts), "{{store}}: {{integration_name}}"),
+              unit="cpm", empty=NO_TRAFFIC, style="stacked", calcs=("lastNotNull", "max"), interval=DELIVERY_INTERVAL),
+        graph("Failing share by integration", "Of the attempts of five minutes. Gaps: nothing was tried.",
+              Query(named(f"clamp_max(integration:epcc_integration_attempt_failures:ratio_rate5m{{{STORES}}}, 1)"),
+                    "{{store}}: {{integration_name}}"),
+              unit="percentunit", empty="No attempt in this time, or no rules", calcs=("lastNotNull", "max"),
+              at_least=0.2),
+        graph("Failures by reason",
+              "What went wrong, a minute. http_*: the receiver's answer; timeout: none within "
+              "10 s; connection, dns, tls: it was not reached.",
+              Query(f"sum by (reason) ({failures}) > 0", "{{reason}}"), unit="cpm", style="bars",
+              empty="No attempt failed in this time", interval=DELIVERY_INTERVAL, overrides=REASONS),
+        graph("Answers by status code",
+              "What the receivers answered, a minute; none: no answer, or a receiver that "
+              "does not speak HTTP.",
+              Query(f"sum by (status_code) ({codes})", "{{status_code}}"), unit="cpm", style="stacked",
+              empty=NO_TRAFFIC, interval=DELIVERY_INTERVAL, overrides=CODES),
+        graph("Attempts by store", "Attempts to deliver, a minute.", Query(f"sum by (store) ({attempts})", "{{store}}"),
+              unit="cpm", empty=NO_TRAFFIC, style="stacked", interval=DELIVERY_INTERVAL),
+        graph("Jobs not delivered", "Events offered and not taken yet, by integration.",
+              Query(named(per_integration(f"epcc_integration_jobs_failing{{{STORES}}}")),
+                    "{{store}}: {{integration_name}}"),
+              unit="none", empty=NO_RULES, style="stacked", at_least=5),
+    ))  # fmt: skip
 
 
-def stores() -> list[Panel]:
-    return [
-        Panel("Stores", "1: the last poll of the store ended well. Where it did not, EPCC, its credentials or the network are "
-              "the reason: see the dashboard of the exporter.",
-              [Query(f"max by (store) (epcc_up{{{STORE}}})", "{{store}}")], "none", 12, "stat", text_mode="value_and_name",
-              steps=((None, RED), (1, GREEN)), nothing="No store has ended its first poll",
-              mappings=[{"type": "value", "options": {"0": {"text": "failing"}, "1": {"text": "polled"}}}]),
-        Panel("Integrations", "How many are known, by what EPCC says of them: those that are switched off get no events.",
-              [Query(f"count ({ENABLED})", "enabled"),
-               Query(f"count ({NAMES} unless on (store, integration_id) {ENABLED}) or vector(0)", "disabled")],
-              "none", 12, "stat", text_mode="value_and_name", steps=((None, BLUE),)),
-    ]  # fmt: skip
-
-
-def made() -> Json:
-    return dashboard(
-        UIDS["overview"], "EPCC / Overview", "Integrations of all Elastic Path Commerce Cloud stores: what is broken now, and "
-        "how bad it is", VARIABLES,
-        rows(("Now", 4, now()), ("Integrations", 10, worst()), ("Traffic", 8, traffic()), ("Objective", 8, objective()),
-             ("Stores", 4, stores())), "now-6h",
+def dashboard() -> Dashboard:
+    store = choice("store", "Store", "Stores as the exporter's configuration names them.",
+                   'label_values(epcc_exporter_polls_total{job=~"$job"}, store)', everything=".*")  # fmt: skip
+    return Dashboard(
+        UID, "EPCC: overview", "Deliveries of all stores: is anything broken now, what is worst, and why.",
+        (_now(), _objective(), _traffic()), (DATASOURCE, JOB, store, ADDRESS),
+        (alerts("Pages", firing_labels(', severity="critical"'), RED),),
     )  # fmt: skip

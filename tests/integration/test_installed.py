@@ -59,7 +59,7 @@ def test_the_source_archive_has_what_deploys_and_tests_it(built: Path) -> None:
         names = {name.partition("/")[2] for name in opened.getnames()}
     assert files() <= names
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "config.example.yaml", "tests/run",
-            "deploy/prometheus/recording.rules.yml", "deploy/grafana/epcc-overview.json",
+            "deploy/prometheus/recording.rules.yml", "deploy/grafana/dashboards/epcc-overview.json",
             "deploy/systemd/epcc-exporter.service", "deploy/docker/Containerfile"} <= names  # fmt: skip
     assert not [name for name in names if re.match(r"\.venv|\.cache|data/|config\.yaml$", name)]
 
