@@ -6,7 +6,6 @@ Paths of the machine they are for are replaced by those of the test's folder, an
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import shutil
@@ -140,17 +139,6 @@ def test_the_probes_ask_for_pages_that_there_are() -> None:
     ]
     for manifest in [*manifests, *(kubernetes.kustomized("sharded") or [])]:
         assert list(kubernetes.problems(manifest, kubernetes.VERSIONS[-1])) == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="chroot and namespaces are root's")
-def test_the_image_is_built_step_by_step_and_runs_read_only_as_nobody() -> None:
-    assert shutil.which("debootstrap"), "`python3 tests/run` installs Debian's debootstrap where it may"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.container"], cwd=rules.ROOT, capture_output=True, text=True, check=False,
-        timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("--- ok\n")
 
 
 # --- all on one machine
