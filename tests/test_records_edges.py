@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from exporter.records import Integration, InvalidResponseError, read_integrations, read_page, read_token
+from exporter.records import (
+    ANSWER_MAX,
+    ERROR_TEXT_MAX,
+    Integration,
+    InvalidResponseError,
+    read_details,
+    read_integrations,
+    read_page,
+    read_token,
+)  # fmt: skip
 from exporter.values import read_time
 from tests.test_records import SAMPLE, one, page, without
 
@@ -172,3 +181,62 @@ def test_times_are_read_from_1970_until_they_need_more_than_62_bits(text: str, n
 def test_nothing_else_of_a_record_is_missing_when_one_field_is() -> None:
     assert [without(field).missing for field in ("type", "body", "error_detail")] == [(), (), ()]
     assert SAMPLE["id"] == without("relationships").id
+
+
+# --- with what the receiver said
+
+
+def lacking(*fields: str) -> dict[str, Any]:
+    return {key: value for key, value in SAMPLE.items() if key not in fields}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (None, ""),
+        ("", ""),
+        ("well", "well"),
+        ({"error": 5}, '{"error":5}'),
+        ([1, None], "[1,null]"),
+        (0, "0"),
+        (False, "false"),
+    ],
+)
+def test_an_answer_is_shown_as_it_is_and_json_as_json(body: Any, answer: str) -> None:
+    ((detail,), number) = read_details(page({**SAMPLE, "body": body}), "other")
+    assert (detail.answer, detail.answer_characters, number) == (answer, len(answer), 1)
+    assert detail.attempt == one(body=body)
+
+
+def test_an_answer_is_cut_and_how_long_it_was_is_told() -> None:
+    ((detail,), _) = read_details(page({**SAMPLE, "body": "x" * ANSWER_MAX + "yz"}), "other")
+    assert (detail.answer, detail.answer_characters) == ("x" * ANSWER_MAX, ANSWER_MAX + 2)
+
+
+def test_an_answer_without_a_body_is_empty_and_records_that_do_not_count_are_numbered_all_the_same() -> None:
+    last = lacking("body") | {"id": "last"}
+    details, number = read_details(page(SAMPLE, {"no": "id"}, 5, last), "other")
+    assert ([each.attempt.id for each in details], number) == ([SAMPLE["id"], "last"], 4)
+    assert details[1].answer == ""
+
+
+def test_a_job_s_log_that_names_no_integration_is_of_the_one_that_was_asked_for() -> None:
+    ((detail,), _) = read_details(page(lacking("integration_id", "integration", "relationships")), "asked-for")
+    assert detail.attempt.integration_id == "asked-for"
+
+
+def test_what_is_no_page_has_no_details() -> None:
+    with pytest.raises(InvalidResponseError):
+        read_details(b"[]", "other")
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "text", "shown"),
+    [
+        (False, "x" * ERROR_TEXT_MAX + "y", "x" * ERROR_TEXT_MAX),
+        (False, "short", "short"),
+        (True, "short", ""),
+    ],
+)
+def test_an_errors_text_is_a_failures_alone_and_cut(succeeded: bool | None, text: str, shown: str) -> None:
+    assert one(succeeded=succeeded, error_detail=text).error_text == shown
