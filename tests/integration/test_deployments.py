@@ -22,6 +22,7 @@ from exporter.epcc import Epcc
 from exporter.shop import Integration
 from tests import containerfile, kubernetes, rules
 from tests.integration import container
+from tests.integration.alertmanager import EXAMPLE_URL, Alertmanager
 from tests.integration.process import SCRAPER, Exporter, Process, started, until
 from tests.integration.servers import Prometheus
 
@@ -161,18 +162,22 @@ def replaced(source: Path, target: Path, words: Mapping[str, str]) -> None:
     target.write_text(text)
 
 
-async def test_the_stack_of_compose_sees_the_demo_and_its_rules_and_its_alertmanager(
+async def test_the_stack_of_compose_scrapes_the_demo_evaluates_its_rules_and_finds_its_alertmanager(
     prometheus: Prometheus, tmp_path: Path
 ) -> None:
     folder = tmp_path / "etc"
     shutil.copytree(DEPLOY / "prometheus", folder)
-    async with demo() as url:
-        words = {"localhost:10058": url.removeprefix("http://"), "scrape_interval: 15s": "scrape_interval: 1s",
-                 "evaluation_interval: 15s": "evaluation_interval: 1s"}  # fmt: skip
+    alertmanager = Alertmanager(prometheus.name, tmp_path)
+    async with demo() as url, contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(alertmanager.stop)
+        await alertmanager.start(EXAMPLE_URL, 1.0)  # with the flags that compose.yaml has; nobody is told
+        words = {
+            "localhost:10058": url.removeprefix("http://"), "localhost:9093": alertmanager.url.removeprefix("http://"),
+            "scrape_interval: 15s": "scrape_interval: 1s", "evaluation_interval: 15s": "evaluation_interval: 1s",
+        }  # fmt: skip
         replaced(DEPLOY / "prometheus" / "prometheus.yml", folder / "prometheus.yml", words)
         flags = COMPOSE["services"]["prometheus"]["command"]
-        known = [each for each in flags if each.startswith("--enable-feature=")]
-        await prometheus.start_with(folder / "prometheus.yml", *known)
+        await prometheus.start_with(folder / "prometheus.yml", *(each for each in flags if "--enable-feature=" in each))
         up = await prometheus.until('up{job="epcc-exporter"}', lambda found: 1.0 in found.values())
         assert len(up) == 1
         named = "count(integration:epcc_integration_info:named)"
@@ -180,4 +185,12 @@ async def test_the_stack_of_compose_sees_the_demo_and_its_rules_and_its_alertman
         groups = (await prometheus.get("/api/v1/rules"))["groups"]
         assert {group["file"].rpartition("/")[2] for group in groups} == {path.name for path in rules.RULE_FILES}
         managers = (await prometheus.get("/api/v1/alertmanagers"))["activeAlertmanagers"]
-        assert [each["url"] for each in managers] == ["http://localhost:9093/api/v2/alerts"]
+        assert [each["url"] for each in managers] == [f"{alertmanager.url}/api/v2/alerts"]
+
+
+def test_alertmanager_is_started_in_the_tests_as_compose_starts_it() -> None:
+    flags = COMPOSE["services"]["alertmanager"]["command"]
+    assert [each.partition("=")[0] for each in flags] == [
+        "--config.file", "--storage.path", "--web.listen-address", "--cluster.listen-address",
+    ]  # fmt: skip
+    assert "--cluster.listen-address=" in flags
