@@ -91,7 +91,7 @@ class Replay:
 
     def _failures_after(self, _: str, at_ns: int) -> int:
         """Those that stand after a success have been gathered with it."""
-        return sum(1 for attempt, created_ns in self._entries if attempt.succeeded is False and created_ns > at_ns)
+        return sum(1 for each in self._entries if each.attempt.succeeded is False and each.at_ns > at_ns)
 
     def _enter(self, place: int, ended: list[tuple[JobKey, int]]) -> None:
         if not self._entries:

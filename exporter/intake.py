@@ -24,9 +24,7 @@ from exporter.rows import Batch, Committed, Gap, Marks
 from exporter.store import StorageError, Store
 from exporter.tally import Tally
 
-BATCH_ATTEMPTS: Final = (
-    5_000  # per transaction: large enough that fsync is cheap, small enough to hold the disk shortly
-)
+BATCH_ATTEMPTS: Final = 5_000  # per transaction: so many that fsync is cheap, so few that the disk is held shortly
 REMEMBERED_MAX: Final = 10_000  # rejected records, late ids, folded values told apart; what is beyond is told again
 LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long
 
@@ -161,8 +159,8 @@ class Intake:
     async def _unknown(self, page: Page) -> frozenset[str]:
         """What was created after all that is remembered cannot be among it: most pages of a long catching-up."""
         above = max(self._known_ns, (self.marks.keep_ns or 0) - 1)
-        if all(attempt.created_ns is not None and attempt.created_ns > above for attempt in page.attempts):
-            return frozenset(attempt.id for attempt in page.attempts)
+        if all(at is not None and at > above for at in page.stamps):
+            return frozenset([attempt.id for attempt in page.attempts])
         return await self._guarded(self._store.unknown, self.name, page.attempts)
 
     async def settled(self) -> None:
@@ -182,6 +180,8 @@ class Intake:
         """A record below `keep` among records above the floor, in the order of arrival: too late to be counted."""
         marks = self.marks
         if marks.keep_ns is None or marks.floor_ns is None or not marks.begun:
+            return
+        if not any(at is not None and at < marks.keep_ns for at in page.stamps):
             return
         order = marks.feeds[""].order if "" in marks.feeds else ""
         attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
@@ -252,6 +252,8 @@ class Intake:
             raise
         self._mind_folded(done, left=batch.drop)
         self._tell(done, batch.now_ns)
+        while done.forgetful:  # the rest is shown, and other stores have their turns in between
+            done = await self.commit(Batch(now_ns=batch.now_ns, forget=True))
 
     def _mind_folded(self, done: Committed, *, left: Sequence[str]) -> None:
         news = done.folded - self.folded
@@ -375,15 +377,18 @@ class Intake:
         self.fresh += len(done.fresh)
         self._own.logs_counted.labels(store=self.name).inc(len(done.fresh))
         self._own.logs_duplicate.labels(store=self.name).inc(done.duplicates)
-        for entry in done.fresh:
-            for field in entry.attempt.missing:
-                self._own.log_fields_missing.labels(store=self.name, field=field).inc()
-            if self.marks.begun and entry.attempt.created_ns is not None:
-                delay = max(0, now_ns - entry.attempt.created_ns) / 1e9
-                self._own.arrival_delay.labels(store=self.name).observe(delay)
-            self.alive.add(entry.attempt.integration_id)
-            if self.marks.floor_ns is not None and entry.at_ns < self.marks.floor_ns:
-                self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
+        for field, number in Counter([each for entry in done.fresh for each in entry.attempt.missing]).items():
+            self._own.log_fields_missing.labels(store=self.name, field=field).inc(number)
+        self.alive.update([entry.attempt.integration_id for entry in done.fresh])
+        if self.marks.begun:
+            observe = self._own.arrival_delay.labels(store=self.name).observe
+            for created_ns in [each.attempt.created_ns for each in done.fresh if each.attempt.created_ns is not None]:
+                observe(max(0, now_ns - created_ns) / 1e9)
+        floor_ns = self.marks.floor_ns
+        if floor_ns is not None:
+            for entry in done.fresh:
+                if entry.at_ns < floor_ns:
+                    self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""
@@ -392,4 +397,4 @@ class Intake:
 
 
 def _newest_ns(attempts: Sequence[Attempt]) -> int:
-    return max((attempt.created_ns for attempt in attempts if attempt.created_ns is not None), default=0)
+    return max([attempt.created_ns for attempt in attempts if attempt.created_ns is not None], default=0)

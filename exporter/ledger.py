@@ -8,9 +8,10 @@ job's row (`Job.pending`) until the first attempt arrives, or until the floor ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Job(msgspec.Struct, gc=False):
     ref: int | None = None  # its row's; None: it has none yet
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An attempt that the primary key called new, with the time that it stands under (`created_at`, or first seen)."""
 
     attempt: Attempt
@@ -52,7 +53,7 @@ class Book:
     now_ns: int
     failures_after: Callable[[str, int], int]  # failed attempts of an integration later than a time, new ones included
     changed: set[str] = field(default_factory=set)
-    changed_jobs: dict[JobKey, None] = field(default_factory=dict)  # in the order of their first change
+    changed_jobs: dict[JobKey, Job] = field(default_factory=dict)  # in the order of their first change
 
     def tally(self, integration_id: str) -> Tally:
         self.changed.add(integration_id)
@@ -65,20 +66,19 @@ class Book:
 def count(book: Book, entries: Iterable[Entry], *, counting: bool) -> None:
     """Enter new attempts. `counting` False: a baseline that is remembered (gauges, jobs, codes at 0), not counted."""
     by_integration: dict[str, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id)):
+    for entry in entries:
         by_integration.setdefault(entry.attempt.integration_id, []).append(entry)
     for integration_id, own in by_integration.items():
+        own.sort(key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id))
         tally = book.tally(integration_id)
         success_before = tally.last_success_ns
-        failures = []
-        for attempt, at_ns in own:
-            _prime(book, tally, attempt, at_ns)
-            if attempt.succeeded is False:
-                failures.append(at_ns)
-            if counting:
-                _count_attempt(tally, attempt)
-            if attempt.job_id is not None:
-                _enter_job(book, tally, attempt, at_ns, counting=counting)
+        failures = [entry.at_ns for entry in own if entry.attempt.succeeded is False]
+        _prime(book, tally, own, failures)
+        if counting:
+            _count_attempts(tally, [entry.attempt for entry in own])
+        for entry in own:
+            if entry.attempt.job_id is not None:
+                _enter_job(book, tally, entry.attempt, entry.at_ns, counting=counting)
         success = tally.last_success_ns
         if success is not None and success != success_before:
             # The streak is a question of `created_at`, not of arrival: a late success may stand before known failures.
@@ -87,44 +87,44 @@ def count(book: Book, entries: Iterable[Entry], *, counting: bool) -> None:
             tally.consecutive_failures += sum(1 for at_ns in failures if success is None or at_ns > success)
 
 
-def _prime(book: Book, tally: Tally, attempt: Attempt, at_ns: int) -> None:
-    """Gauges, and the series that this attempt belongs to."""
-    if tally.last_attempt_ns is None or at_ns > tally.last_attempt_ns:
-        tally.last_attempt_ns = at_ns
-    if attempt.succeeded is True:
-        if tally.last_success_ns is None or at_ns > tally.last_success_ns:
-            tally.last_success_ns = at_ns
-    elif attempt.succeeded is False and (tally.last_failure_ns is None or at_ns > tally.last_failure_ns):
-        tally.last_failure_ns = at_ns
-    code = attempt.status_code
-    if code not in tally.responses:
-        tally.responses[code] = 0
-        tally.code_born_ns[code] = book.now_ns
+def _prime(book: Book, tally: Tally, own: Sequence[Entry], failures: Sequence[int]) -> None:
+    """Gauges, and the series that these attempts belong to. `own`, `failures`: oldest first."""
+    tally.last_attempt_ns = _later(tally.last_attempt_ns, own[-1].at_ns)
+    succeeded = next((entry.at_ns for entry in reversed(own) if entry.attempt.succeeded is True), None)
+    tally.last_success_ns = _later(tally.last_success_ns, succeeded)
+    tally.last_failure_ns = _later(tally.last_failure_ns, failures[-1] if failures else None)
+    for code in {entry.attempt.status_code: None for entry in own}:
+        if code not in tally.responses:
+            tally.responses[code] = 0
+            tally.code_born_ns[code] = book.now_ns
 
 
-def _count_attempt(tally: Tally, attempt: Attempt) -> None:
-    tally.attempts += 1
-    tally.responses[attempt.status_code] += 1
-    if attempt.reason is not None:
-        tally.failures[attempt.reason] += 1
-    if attempt.number is not None and attempt.number > 1:
-        tally.retries += 1
-    if attempt.processing_us is not None:
-        tally.processing.observe(attempt.processing_us)
+def _later(known_ns: int | None, at_ns: int | None) -> int | None:
+    return max((each for each in (known_ns, at_ns) if each is not None), default=None)
+
+
+def _count_attempts(tally: Tally, attempts: Sequence[Attempt]) -> None:
+    tally.attempts += len(attempts)
+    for code, number in Counter([attempt.status_code for attempt in attempts]).items():
+        tally.responses[code] += number
+    for reason in [attempt.reason for attempt in attempts if attempt.reason is not None]:
+        tally.failures[reason] += 1
+    tally.retries += sum([attempt.number is not None and attempt.number > 1 for attempt in attempts])
+    tally.processing.observe_all([a.processing_us for a in attempts if a.processing_us is not None])
 
 
 def _enter_job(book: Book, tally: Tally, attempt: Attempt, at_ns: int, *, counting: bool) -> None:
     assert attempt.job_id is not None  # noqa: S101  # the caller's check, for the types
     key = (attempt.integration_id, attempt.job_id)
-    book.changed_jobs[key] = None
     job = book.jobs.get(key)
     known_before = job is not None and job.first_ns < at_ns
     if job is None:
         job = book.jobs[key] = Job(at_ns, at_ns)
+    book.changed_jobs[key] = job
     # A first attempt that is dated after another one does not say when the job began.
-    job.first_known = attempt.number == 1 if at_ns < job.first_ns else job.first_known or (
-        attempt.number == 1 and at_ns == job.first_ns)  # fmt: skip
-    job.first_ns = min(job.first_ns, at_ns)
+    if at_ns <= job.first_ns:
+        job.first_known = attempt.number == 1 or (job.first_known and at_ns == job.first_ns)
+        job.first_ns = at_ns
     job.last_ns = max(job.last_ns, at_ns)
     if counting and not job.counted:
         job.counted = True
@@ -165,7 +165,7 @@ def settle(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     for key, job in jobs.items():
         tally = book.tally(key[0])
         book.jobs[key] = job
-        book.changed_jobs[key] = None
+        book.changed_jobs[key] = job
         if job.delivered_ns is not None and job.first_ns < job.delivered_ns:
             _observe_delivery(tally, job)
         job.pending = False
@@ -175,7 +175,7 @@ def cease_failing(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     """Jobs whose last attempt is JOB_FAILING_NS ago: EPCC has given up on them, and so does the gauge."""
     for key, job in jobs.items():
         book.jobs[key] = job
-        book.changed_jobs[key] = None
+        book.changed_jobs[key] = job
         if job.failing:
             job.failing = False
             book.tally(key[0]).jobs_failing -= 1

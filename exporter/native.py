@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -39,11 +40,16 @@ class Native(msgspec.Struct):
         return self.zero + sum(self.buckets.values())
 
     def observe(self, seconds: float) -> None:
-        if seconds <= ZERO_THRESHOLD:
-            self.zero += 1
-            return
-        at = -(-index_of(seconds) >> (SCHEMA - self.schema))  # rounded up: a bucket belongs to its upper bound
-        self.buckets[at] = self.buckets.get(at, 0) + 1
+        self.observe_all((seconds,))
+
+    def observe_all(self, seconds: Iterable[float]) -> None:
+        down, buckets = SCHEMA - self.schema, self.buckets
+        for each in seconds:
+            if each <= ZERO_THRESHOLD:
+                self.zero += 1
+                continue
+            at = -(-index_of(each) >> down)  # rounded up: a bucket belongs to its upper bound
+            buckets[at] = buckets.get(at, 0) + 1
         while len(self.buckets) > BUCKETS_MAX:
             self._halve()
 

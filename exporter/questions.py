@@ -94,12 +94,20 @@ class Evidence:
     number: int = 0
 
     def read(self, times: Sequence[int]) -> None:
+        if not times:
+            return
+        lowest = times[0] if self.lowest is None else self.lowest
+        highest = times[0] if self.highest is None else self.highest
+        rises = falls = 0
         for at in times:
-            self.number += 1
-            self.rises += self.lowest is not None and at - self.lowest > self.lookback_ns
-            self.falls += self.highest is not None and self.highest - at > self.lookback_ns
-            self.lowest = at if self.lowest is None else min(self.lowest, at)
-            self.highest = at if self.highest is None else max(self.highest, at)
+            if at < lowest:
+                lowest = at
+            elif at > highest:
+                highest = at
+            rises += at - lowest > self.lookback_ns
+            falls += highest - at > self.lookback_ns
+        self.lowest, self.highest = lowest, highest
+        self.rises, self.falls, self.number = self.rises + rises, self.falls + falls, self.number + len(times)
 
     @property
     def verdict(self) -> str | None:

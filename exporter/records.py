@@ -12,8 +12,9 @@ import contextlib
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -26,6 +27,8 @@ MISSABLE_FIELDS: Final = (
 )  # fmt: skip
 UNKNOWN_INTEGRATION: Final = "unknown"
 ERROR_TEXT_MAX: Final = 500  # characters; net/http's longest are about 200
+READ_MAX: Final = 4096  # characters of it that are looked at for a reason
+REASONS_CACHED: Final = 256  # texts: a receiver that is down is down in few words
 ANSWER_MAX: Final = 20_000  # characters of a receiver's answer
 
 
@@ -73,6 +76,10 @@ class Page:
     rejected: tuple[Rejected, ...]
     keys: tuple[str, ...]  # of every record in the list's order: its id, or "!" and the fingerprint of a rejected one
     total: int | None  # a hint, never believed: absent since 2026, and known to lag and to saturate
+    stamps: tuple[int | None, ...] = field(init=False)  # `created_ns` of each attempt
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stamps", tuple([attempt.created_ns for attempt in self.attempts]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +104,12 @@ def read_page(body: bytes, integration_id: str | None = None) -> Page:
 
     Raises InvalidResponseError where the page itself cannot be read; a bad record in a good page is `rejected`.
     """
-    with contextlib.suppress(msgspec.DecodeError, _UnusableIdError, RecursionError, UnicodeDecodeError):
-        envelope = _PAGES.decode(body)
-        attempts = tuple([_attempt(record, integration_id) for record in envelope.data])
-        return Page(attempts, (), tuple([each.id for each in attempts]), _total(envelope.results))
+    # A NUL stands in JSON as an escape alone; one in an id makes it unusable, which is told record by record.
+    if b"\\u0000" not in body:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            envelope = _PLAIN.decode(body)
+            attempts = tuple([_plain(record, integration_id) for record in envelope.data])
+            return Page(attempts, (), tuple([each.id for each in attempts]), _total(envelope.results))
     return _read_oddities(body, integration_id)
 
 
@@ -202,37 +211,39 @@ def _total(results: Any) -> int | None:
 
 # --- a record as EPCC writes it: what is not named here is passed over without being taken out of the JSON
 
-
-class _Id(msgspec.Struct, gc=False):
-    id: Any = None
+_Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=values.ID_BYTES_MAX // 4)]  # whatever its characters
 
 
-class _Related(msgspec.Struct, gc=False):
-    data: _Id | None = None
+class _Id(msgspec.Struct, frozen=True, gc=False):
+    id: _Identifier | None = None
 
 
-class _Relationships(msgspec.Struct, gc=False):
-    integration: _Related | None = None
-    job: _Related | None = None
+class _Related(msgspec.Struct, frozen=True, gc=False):
+    data: _Id = _Id()
 
 
-class _Timestamps(msgspec.Struct, gc=False):
-    created_at: Any = None
+class _Relationships(msgspec.Struct, frozen=True, gc=False):
+    integration: _Related = _Related()
+    job: _Related = _Related()
 
 
-class _Meta(msgspec.Struct, gc=False):
-    timestamps: _Timestamps | None = None
+class _Timestamps(msgspec.Struct, frozen=True, gc=False):
+    created_at: str | None = None
 
 
-class _Record(msgspec.Struct, gc=False):
-    id: Any = None
-    succeeded: Any = None
-    attempt: Any = None
-    processing_time: Any = None
-    status_code: Any = None
-    error_detail: Any = None
-    relationships: _Relationships | None = None
-    meta: _Meta | None = None
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    timestamps: _Timestamps = _Timestamps()
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False):
+    id: _Identifier
+    succeeded: bool | None = None
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=values.ATTEMPT_MAX)] | None = None
+    processing_time: Annotated[float, msgspec.Meta(ge=0, le=values.PROCESSING_SECONDS_MAX)] | None = None
+    status_code: int | None = None
+    error_detail: str | None = None
+    relationships: _Relationships = _Relationships()
+    meta: _Meta = _Meta()
 
 
 class _Envelope(msgspec.Struct):
@@ -240,51 +251,23 @@ class _Envelope(msgspec.Struct):
     results: Any = None
 
 
-_PAGES: Final = msgspec.json.Decoder(_Envelope)
+_PLAIN: Final = msgspec.json.Decoder(_Envelope)
 
 
-class _UnusableIdError(Exception):
-    """A record without an id that can be remembered."""
-
-
-def _attempt(record: _Record, integration_id: str | None) -> Attempt:
-    """Raises _UnusableIdError."""
-    log_id = values.identifier(record.id)
-    if log_id is None:
-        raise _UnusableIdError
-    created_ns = integration = job_id = None
-    if record.meta is not None and record.meta.timestamps is not None:
-        created_ns = values.read_time(record.meta.timestamps.created_at)
-    related = record.relationships
-    if related is not None:
-        if related.integration is not None and related.integration.data is not None:
-            integration = values.identifier(related.integration.data.id)
-        if related.job is not None and related.job.data is not None:
-            job_id = values.identifier(related.job.data.id)
-    integration = integration or integration_id
-    status = values.status(record.status_code)
-    error_text = record.error_detail if isinstance(record.error_detail, str) else ""
-    flag = values.flag(record.succeeded)
-    succeeded = flag if flag is not None else _inferred(status, error_text)
-    number = values.attempt_number(record.attempt)
-    processing_us = values.microseconds(record.processing_time)
-    found = (created_ns, record.status_code, flag, integration, job_id, number, processing_us)
-    return Attempt(
-        log_id,
-        integration or UNKNOWN_INTEGRATION,
-        job_id,
-        created_ns,
-        number,
-        succeeded,
-        status,
-        failure_reason(status, error_text) if succeeded is False else None,
-        processing_us,
-        tuple(name for name, value in zip(_FIELDS, found, strict=True) if value is None) if None in found else (),
-        error_text[:ERROR_TEXT_MAX] if succeeded is False else "",
+def _plain(record: _Record, integration_id: str | None) -> Attempt:
+    related, seconds, code = record.relationships, record.processing_time, record.status_code
+    return _made(
+        record.id,
+        related.integration.data.id or integration_id,
+        related.job.data.id,
+        values.read_time(record.meta.timestamps.created_at),
+        record.attempt,
+        record.succeeded,
+        values.CODES.get(code, "other"),
+        code is not None,
+        record.error_detail or "",
+        None if seconds is None else round(seconds * 1_000_000),
     )
-
-
-_FIELDS: Final = ("created_at", "status_code", "succeeded", "integration", "job", "attempt", "processing_time")
 
 
 # --- a record of any shape
@@ -298,19 +281,52 @@ def _judged(record: Any, integration_id: str | None) -> Attempt | Rejected:
         return Rejected("no_id", _fingerprint(record))
     if not isinstance(raw_id, str) or "\x00" in raw_id:
         return Rejected("invalid", _fingerprint(record))
-    if values.identifier(raw_id) is None:
+    log_id = values.identifier(raw_id)
+    if log_id is None:
         return Rejected("too_long", _fingerprint(raw_id))
     related, meta = (_object(record, name) for name in ("relationships", "meta"))
-    plain = {name: record.get(name) for name in _Record.__struct_fields__[:-2]}
-    return _attempt(
-        _Record(
-            **plain,
-            relationships=_Relationships(*(_Related(_Id(_object(_object(related, name), "data").get("id")))
-                                           for name in ("integration", "job"))),
-            meta=_Meta(_Timestamps(_object(meta, "timestamps").get("created_at"))),
-        ),
-        integration_id,
-    )  # fmt: skip
+    integration, job = (
+        values.identifier(_object(_object(related, name), "data").get("id")) for name in ("integration", "job")
+    )
+    error_text = record.get("error_detail")
+    return _made(
+        log_id,
+        integration or integration_id,
+        job,
+        values.read_time(_object(meta, "timestamps").get("created_at")),
+        values.attempt_number(record.get("attempt")),
+        values.flag(record.get("succeeded")),
+        values.status(record.get("status_code")),
+        record.get("status_code") is not None,
+        error_text if isinstance(error_text, str) else "",
+        values.microseconds(record.get("processing_time")),
+    )
+
+
+def _made(  # noqa: PLR0917  once per record: keywords would cost as much as the rest
+    log_id: str, integration: str | None, job_id: str | None, created_ns: int | None, number: int | None,
+    flag: bool | None, status: str, has_status: bool, error_text: str, processing_us: int | None,
+) -> Attempt:  # fmt: skip
+    """What both readers have read of a record: whatever its shape was, it becomes the same attempt."""
+    succeeded = _inferred(status, error_text) if flag is None else flag
+    missing: tuple[str, ...] = ()
+    if not has_status or None in (created_ns, flag, integration, job_id, number, processing_us):
+        found = (created_ns, flag, number, processing_us, has_status or None, integration, job_id)
+        missing = tuple(name for name, value in zip(MISSABLE_FIELDS, found, strict=True) if value is None)
+    failed = succeeded is False
+    return Attempt(
+        log_id,
+        integration or UNKNOWN_INTEGRATION,
+        job_id,
+        created_ns,
+        number,
+        succeeded,
+        status,
+        failure_reason(status, error_text) if failed else None,
+        processing_us,
+        missing,
+        error_text[:ERROR_TEXT_MAX] if failed else "",
+    )
 
 
 def _object(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -345,8 +361,10 @@ def failure_reason(status: str, error_text: str) -> str:
     """One of REASONS: by status where there is one that explains it, else by the error's text."""
     if status[0] in "345":
         return f"http_{status[0]}xx"
-    text = error_text[:4096].lower()
-    for reason, pattern in _FAILURE_TEXTS:
-        if pattern.search(text):
-            return reason
-    return "other"
+    return _text_reason(error_text[:READ_MAX])
+
+
+@lru_cache(REASONS_CACHED)
+def _text_reason(text: str) -> str:
+    lowered = text.lower()
+    return next((reason for reason, pattern in _FAILURE_TEXTS if pattern.search(lowered)), "other")

@@ -23,7 +23,7 @@ from typing import IO, Final
 from exporter import seam, statefile
 from exporter.rows import Marks, check_sums, decode
 from exporter.sharding import EMPTIED, MOVING, NOTE, SHARDS_MAX, Shard, shard_of
-from exporter.statefile import DamagedError, LockedError
+from exporter.statefile import JOB_REFS, DamagedError, LockedError
 from exporter.takeover import home_key
 from exporter.tally import Tally
 
@@ -196,11 +196,12 @@ def _copy(move: Move) -> None:
         )
         (own,) = connection.execute("SELECT ref FROM main.store WHERE name = ?", (move.store,)).fetchone()
         for table, columns in _TABLES.items():
-            order = " ORDER BY ref" if table == "job" else ""  # its key is the order of arrival
+            # A job's key is the order of its arrival, in the stretch of its store.
+            into, key = (", ref", f", ? * {JOB_REFS} + ref % {JOB_REFS}") if table == "job" else ("", "")
             connection.execute(
-                f"INSERT INTO main.{table}(store, {columns}) SELECT ?, {columns} FROM source.{table}"
-                f" WHERE store = ?{order}",
-                (own, ref),
+                f"INSERT INTO main.{table}(store, {columns}{into}) SELECT ?, {columns}{key} FROM source.{table}"
+                " WHERE store = ?",
+                (own, own, ref) if key else (own, ref),
             )
         connection.execute(
             "INSERT OR REPLACE INTO main.meta SELECT ?, value FROM source.meta WHERE key = ?",

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from exporter import ledger
-from exporter.ledger import Book, Entry, Job, JobKey
+from exporter.jobs import Jobs
+from exporter.ledger import Book, Entry
 from exporter.records import Attempt
-from exporter.statefile import DamagedError, job_hash
+from exporter.statefile import DamagedError, insert
 from exporter.tally import Tally
 
 RANGE_TIMES: Final = 4  # ids read for a page's stretch of time, by the page's length, before they are asked for singly
+FORGET_MAX: Final = 10_000  # ids, and jobs, that one transaction deletes: some 50 ms
 _DIGEST_MASK: Final = (1 << 63) - 1
-_CHUNK: Final = 500  # jobs looked up by one statement
-_MARKS: Final = ", ".join("?" * _CHUNK)
 
 
 class Feed(msgspec.Struct):
@@ -93,78 +93,7 @@ class Committed:
     duplicates: int = 0
     ignored: list[Attempt] = field(default_factory=list)  # below `keep`
     folded: frozenset[tuple[str, str]] = frozenset()  # label and value, of what became `other`
-
-
-class Jobs:
-    """Rows of the table `job`: appended in the order of arrival, and found by a hash of the ids.
-
-    Keyed by the ids themselves, which are random, each row of a batch would dirty a page of its own; the hashes are so
-    short that a batch dirties each page of their index many times.
-    """
-
-    _COLUMNS: Final = "first_ns, last_ns, first_known, delivered_ns, counted, failing, pending, ref"
-
-    def __init__(self, connection: sqlite3.Connection, ref: int) -> None:
-        self.connection = connection
-        self.ref = ref
-        self._hashes: dict[JobKey, int] = {}  # of the keys that were looked for
-
-    def read(self, keys: Iterable[JobKey]) -> dict[JobKey, Job]:
-        wanted = {key: job_hash(*key) for key in keys}
-        self._hashes.update(wanted)
-        found = {}
-        for hashes in _chunks(sorted(set(wanted.values()))):
-            rows = self.connection.execute(
-                f"SELECT integration, job, {self._COLUMNS} FROM job INDEXED BY job_by_hash"  # fixed
-                f" WHERE hash IN ({_MARKS}) AND store = ?",
-                (*hashes, self.ref),
-            )
-            found.update({(row[0], row[1]): _job(row[2:]) for row in rows if (row[0], row[1]) in wanted})
-        return found
-
-    def where(self, condition: str, *values: int) -> dict[JobKey, Job]:
-        rows = self.connection.execute(
-            f"SELECT integration, job, {self._COLUMNS} FROM job WHERE store = ? AND {condition}",  # fixed
-            (self.ref, *values),
-        )
-        return {(row[0], row[1]): _job(row[2:]) for row in rows}
-
-    def write(self, book: Book) -> None:
-        changed = [(key, book.jobs[key]) for key in book.changed_jobs]
-        book.changed_jobs.clear()
-        if not changed:
-            return
-        self.connection.executemany(
-            "UPDATE job SET first_ns = ?, last_ns = ?, first_known = ?, delivered_ns = ?, counted = ?, failing = ?,"
-            " pending = ? WHERE ref = ?",
-            [(*_fields(job), job.ref) for _, job in changed if job.ref is not None],
-        )
-        (last,) = self.connection.execute("SELECT coalesce(max(ref), 0) FROM job").fetchone()
-        new = [(key, job) for key, job in changed if job.ref is None]
-        for ref, (_, job) in enumerate(new, last + 1):
-            job.ref = ref
-        self.connection.executemany(
-            "INSERT INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(job.ref, self.ref, self._hashes[key], *key, *_fields(job)) for key, job in new],
-        )
-
-
-def _job(row: Sequence[Any]) -> Job:
-    first_ns, last_ns, first_known, delivered_ns, counted, failing, pending, ref = row
-    return Job(first_ns, last_ns, bool(first_known), delivered_ns, bool(counted), bool(failing), bool(pending), ref)
-
-
-def _fields(job: Job) -> tuple[Any, ...]:
-    return (
-        job.first_ns, job.last_ns, job.first_known, job.delivered_ns, job.counted, job.failing, job.pending
-    )  # fmt: skip
-
-
-def _chunks(hashes: list[int]) -> Iterator[list[int]]:
-    """For one prepared statement: each as long as the others, the last filled up with what it has."""
-    for start in range(0, len(hashes), _CHUNK):
-        chunk = hashes[start : start + _CHUNK]
-        yield chunk + chunk[-1:] * (_CHUNK - len(chunk))
+    forgetful: bool = False  # more is to be forgotten than one transaction should
 
 
 def insert_ids(
@@ -174,44 +103,37 @@ def insert_ids(
     timed: list[Entry] = []
     untimed: list[Entry] = []
     for attempt in batch.attempts:
-        if attempt.created_ns is None:
+        created_ns = attempt.created_ns
+        if created_ns is None:
             untimed.append(Entry(attempt, batch.now_ns))
-        elif keep_ns is not None and attempt.created_ns < keep_ns:
+        elif keep_ns is not None and created_ns < keep_ns:
             # It may have been counted and forgotten: never count it.
             done.ignored.append(attempt)
         else:
-            timed.append(Entry(attempt, attempt.created_ns))
-    fresh = _inserted(
-        connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)", timed,
-        [(ref, entry.at_ns, entry.attempt.id, _failed_of(entry.attempt)) for entry in timed],
-    )  # fmt: skip
-    fresh += _inserted(
-        connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of) VALUES(?, ?, ?, ?)", untimed,
-        [(ref, entry.at_ns, entry.attempt.id, _failed_of(entry.attempt)) for entry in untimed],
-    )  # fmt: skip
+            timed.append(Entry(attempt, created_ns))
+    fresh = _inserted(connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of)", ref, timed)
+    fresh += _inserted(connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of)", ref, untimed)
     done.duplicates += len(timed) + len(untimed) - len(fresh)
-    digest = sum(_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh)
+    digest = sum([_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh])
     done.marks.digest = (done.marks.digest + digest) & _DIGEST_MASK
     return fresh
 
 
-def _inserted(
-    connection: sqlite3.Connection, statement: str, entries: list[Entry], rows: list[tuple[Any, ...]]
-) -> list[Entry]:
+def _inserted(connection: sqlite3.Connection, into: str, ref: int, entries: list[Entry]) -> list[Entry]:
     """Those of which the primary key says that they are new: all at once, as they mostly are, or else one by one."""
-    if not rows:
+    if not entries:
         return []
+    rows = [
+        (ref, each.at_ns, each.attempt.id, each.attempt.integration_id if each.attempt.succeeded is False else None)
+        for each in entries
+    ]
     connection.execute("SAVEPOINT ids")
-    if connection.executemany(statement, rows).rowcount == len(rows):
+    if insert(connection, into, rows) == len(rows):
         connection.execute("RELEASE ids")
         return entries
     connection.execute("ROLLBACK TO ids")
     connection.execute("RELEASE ids")
-    return [entry for entry, row in zip(entries, rows, strict=True) if connection.execute(statement, row).rowcount == 1]
-
-
-def _failed_of(attempt: Attempt) -> str | None:
-    return attempt.integration_id if attempt.succeeded is False else None
+    return [entry for entry, row in zip(entries, rows, strict=True) if insert(connection, into, [row]) == 1]
 
 
 def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Attempt], keep_ns: int | None) -> set[str]:
@@ -243,8 +165,12 @@ def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Att
     }
 
 
-def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> None:
-    """What the marks allow to forget: memory and disk follow lookback and rate, not history."""
+def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> bool:
+    """What the marks allow to forget: memory and disk follow lookback and rate, not history. True: more is left.
+
+    A baseline of all that EPCC lists leaves nearly all of its ids to forget: in one transaction it would hold up the
+    other stores for as long as it took to write them.
+    """
     connection, ref = jobs.connection, jobs.ref
     jobs.write(book)
     if marks.floor_ns is not None:
@@ -253,17 +179,21 @@ def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> None:
     old_ns = now_ns - ledger.JOB_FAILING_NS
     ledger.cease_failing(book, jobs.where("failing AND last_ns < ?", old_ns))
     jobs.write(book)
-    if marks.keep_ns is not None:
-        connection.execute(
-            "DELETE FROM job WHERE store = ? AND last_ns < ? AND NOT pending"
-            " AND (delivered_ns IS NOT NULL OR last_ns < ?)",
-            (ref, marks.keep_ns, old_ns),
-        )
-        _delete_seen(connection, ref, marks, "created_ns < ?", marks.keep_ns)
-        connection.execute(
-            "DELETE FROM gap WHERE store = ? AND to_ns < ? AND found_ns < ?",
-            (ref, marks.keep_ns, marks.keep_ns),
-        )
+    if marks.keep_ns is None:
+        return False
+    jobs_gone = jobs.forget(marks.keep_ns, old_ns, FORGET_MAX)
+    until_ns, more = marks.keep_ns, False
+    first_kept = connection.execute(
+        "SELECT created_ns FROM seen WHERE store = ? AND created_ns < ? ORDER BY created_ns LIMIT 1 OFFSET ?",
+        (ref, until_ns, FORGET_MAX),
+    ).fetchone()
+    if first_kept is not None:
+        until_ns, more = first_kept[0] + 1, True  # with those of its own time: there may be any number of them
+    _delete_seen(connection, ref, marks, "created_ns < ?", until_ns)
+    connection.execute(
+        "DELETE FROM gap WHERE store = ? AND to_ns < ? AND found_ns < ?", (ref, marks.keep_ns, marks.keep_ns)
+    )
+    return more or jobs_gone == FORGET_MAX
 
 
 def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, condition: str, *values: int) -> None:
@@ -271,8 +201,8 @@ def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, conditi
         f"DELETE FROM seen WHERE store = ? AND {condition} RETURNING created_ns, id",  # fixed texts
         (ref, *values),
     ).fetchall()
-    for created_ns, log_id in rows:
-        marks.digest = (marks.digest - _digest(created_ns, log_id)) & _DIGEST_MASK
+    gone = sum([_digest(created_ns, log_id) for created_ns, log_id in rows])
+    marks.digest = (marks.digest - gone) & _DIGEST_MASK
 
 
 def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, listed: frozenset[str]) -> None:

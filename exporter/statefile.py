@@ -13,24 +13,32 @@ import os
 import socket
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 NAME: Final = "state.db"
 LOCK_NAME: Final = "lock"
 APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
-VERSION: Final = 2  # of the schema; raise it together with a step in MIGRATIONS
+VERSION: Final = 3  # of the schema; raise it together with a step in MIGRATIONS
 WAL_PAGES: Final = 4000  # 16 MB beside the file; with SQLite's own 1000 a long catching-up copies pages more often
+_SIZES: Final = (500, 50, 5, 1)  # rows inserted by one statement: few statements to prepare, few to carry out
 LOST_NAME: Final = "state.lost"  # says, until a new file stands, that the one before was damaged, and when (ns)
 
-_JOBS: Final = """
+JOB_REFS: Final = 1 << 40  # a store's own, from its number times this: its jobs are found without an index of them
+_JOB_COLUMNS: Final = """ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, hash INTEGER NOT NULL,
+                 integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,
+                 first_known INTEGER NOT NULL, delivered_ns INTEGER, counted INTEGER NOT NULL,
+                 failing INTEGER NOT NULL, pending INTEGER NOT NULL"""
+_JOBS: Final = f"""
 -- Keyed by arrival: new rows are appended, where a random id would touch a page per row; `hash` finds a job (job_hash).
-CREATE TABLE job(ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, hash INTEGER NOT NULL, integration TEXT NOT NULL,
-                 job TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL,
-                 delivered_ns INTEGER, counted INTEGER NOT NULL, failing INTEGER NOT NULL, pending INTEGER NOT NULL);
+CREATE TABLE job({_JOB_COLUMNS});
 CREATE INDEX job_by_hash ON job(hash);
-CREATE INDEX job_by_age ON job(store, last_ns);
+-- Few of all: what would be an index of the others costs more than to look through them when it is time to forget.
+CREATE INDEX job_pending ON job(store, delivered_ns) WHERE pending;
+CREATE INDEX job_failing ON job(store, last_ns) WHERE failing;
 """
 _SCHEMA: Final = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -53,9 +61,20 @@ MIGRATIONS: Final[dict[int, str]] = {
     1: f"""
 ALTER TABLE job RENAME TO was;
 DROP INDEX job_by_age;
-{_JOBS}
+CREATE TABLE job({_JOB_COLUMNS});
+CREATE INDEX job_by_hash ON job(hash);
+CREATE INDEX job_by_age ON job(store, last_ns);
 INSERT INTO job SELECT NULL, store, job_hash(integration, job), integration, job, first_ns, last_ns, first_known,
                        delivered_ns, counted, failing, pending FROM was ORDER BY last_ns;
+DROP TABLE was;
+""",
+    2: f"""
+ALTER TABLE job RENAME TO was;
+DROP INDEX job_by_age;
+DROP INDEX job_by_hash;
+{_JOBS}
+INSERT INTO job SELECT store * {JOB_REFS} + ref, store, hash, integration, job, first_ns, last_ns, first_known,
+                       delivered_ns, counted, failing, pending FROM was ORDER BY store, ref;
 DROP TABLE was;
 """,
 }
@@ -112,6 +131,19 @@ def connect(path: Path) -> sqlite3.Connection:
 def job_hash(integration_id: str, job_id: str) -> int:
     """Tells most jobs apart; a row's ids tell the rest. Stored: another one needs a migration."""
     return zlib.crc32(f"{integration_id}\0{job_id}".encode("utf-8", "surrogatepass"))
+
+
+def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """How many rows were inserted. Many by each statement: at each one the interpreter's lock is given away, and a
+    thread that has to win it back for every row waits for the event loop for longer than the disk takes."""
+    number = start = 0
+    while start < len(rows):
+        size = next(size for size in _SIZES if size <= len(rows) - start)
+        one = f"({', '.join('?' * len(rows[0]))})"
+        values = list(chain.from_iterable(rows[start : start + size]))
+        number += connection.execute(f"{into} VALUES{', '.join([one] * size)}", values).rowcount  # fixed texts
+        start += size
+    return number
 
 
 def create(folder: Path) -> None:

@@ -66,9 +66,8 @@ class Stitching:
         if isinstance(answer, Got):
             if self.clamp_ns is None:
                 self.clamp_ns = answer.server_ns
-            for attempt in answer.page.attempts:
-                self.ground = self.ground or attempt.id not in answer.unknown
-                self.untimed = self.untimed or attempt.created_ns is None
+            self.ground = self.ground or not answer.unknown.issuperset([each.id for each in answer.page.attempts])
+            self.untimed = self.untimed or None in answer.page.stamps
             times = self._times(answer.page)
             if times:
                 self.newest_ns = max(times) if self.newest_ns is None else max(self.newest_ns, *times)
@@ -78,8 +77,7 @@ class Stitching:
     def _times(self, page: Page) -> list[int]:
         """`created_at` of a page in the list's order, without those in the future of the walk's start."""
         clamp = self.clamp_ns
-        stamps = (attempt.created_ns for attempt in page.attempts)
-        return [at for at in stamps if at is not None and (clamp is None or at <= clamp)]
+        return [at for at in page.stamps if at is not None and (clamp is None or at <= clamp)]
 
     # --- one run
 
@@ -126,17 +124,19 @@ class Stitching:
     def _advance(self, got: Got, descending: bool | None) -> str | None:
         """Enter a page that shares a record with the run (or is its first). Not None: how the walk ends."""
         run, page, keys = self.run, got.page, got.page.keys
-        place = len(keys) - 1 - keys[::-1].index(run.tail) if run.tail in keys else None
-        shared = max((i for i, key in enumerate(keys) if key in run.keys), default=-1)
-        after = [key for key in keys[(place if place is not None else shared) + 1 :] if key not in run.keys]
+        if run.tail in keys:
+            last = place = len(keys) - 1 - keys[::-1].index(run.tail)
+        else:
+            place, last = None, max((i for i, key in enumerate(keys) if key in run.keys), default=-1)
+        after = {key for key in keys[last + 1 :] if key not in run.keys}
         if run.first_key is None:
             run.first_key = keys[0]
         run.keys.update(dict.fromkeys(keys))
-        run.keys.update({attempt.id: attempt.created_ns for attempt in page.attempts})
+        run.keys.update(zip([attempt.id for attempt in page.attempts], page.stamps, strict=True))
         self._mind_floor(page)
         run.onward = True
         if after:
-            self._enter_progress(got, set(after))
+            self._enter_progress(got, after)
             if (descending and self.evidence.rises) or (descending is False and self.evidence.falls):
                 return "disorder"
             if self._in_the_present(descending):
@@ -144,11 +144,7 @@ class Stitching:
         elif place == len(keys) - 1 or (place is None and got.offset + len(keys) > run.tail_at):
             return self._confirm(got, place) or self._known(got, descending)
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
-        if (
-            descending
-            and self.stop_ns is not None
-            and any(a.created_ns is not None and a.created_ns < self.stop_ns for a in page.attempts)
-        ):
+        if descending and self.stop_ns is not None and any(at is not None and at < self.stop_ns for at in page.stamps):
             # What was newest once is still listed, and before this: a list that has not shown it runs another way.
             return "floor" if run.reached_head else "disorder"
         return self._known(got, descending)
@@ -160,7 +156,7 @@ class Stitching:
             self.stop_ns = None  # whoever may turn up again without a time must be remembered now
         head = self.goal.head_ns if self.goal.head_ns is not None else self.goal.floor_ns
         self.run.reached_head = self.run.reached_head or any(
-            head is None or a.created_ns is None or a.created_ns >= head for a in page.attempts
+            head is None or at is None or at >= head for at in page.stamps
         )
 
     def _first_stop(self, newest_ns: int) -> int:
@@ -175,9 +171,9 @@ class Stitching:
         run.tail_full = len(keys) >= run.longest
         run.back = len(keys) - 1 - run.tail_full  # the same page again, or one that shows room after the last record
         clamp = self.clamp_ns
-        once = {key for key, times in Counter(keys).items() if times == 1}  # a copy stands anywhere on its page
-        stamps = (a.created_ns for a in got.page.attempts if a.id in after and a.id in once)
-        times = [at for at in stamps if at is not None]
+        if len(set(keys)) < len(keys):  # a copy stands anywhere on its page
+            after = after.intersection(key for key, times in Counter(keys).items() if times == 1)
+        times = [a.created_ns for a in got.page.attempts if a.created_ns is not None and a.id in after]
         self.evidence.read([at for at in times if clamp is None or at <= clamp])
         self.arrivals.read(times, clamp, got.server_ns)
 
@@ -260,7 +256,7 @@ class Stitching:
         last = page.attempts[-1].created_ns if page.attempts else None
         ties = 1
         if last is not None and page.keys[-1] == page.attempts[-1].id:
-            ties = len({attempt.id for attempt in page.attempts if attempt.created_ns == last})
+            ties = len({attempt.id for attempt, at in zip(page.attempts, page.stamps, strict=True) if at == last})
         distinct = len(set(page.keys))
         half = max(1, distinct // 2)
         self.ties = self.ties or ties > half

@@ -16,13 +16,13 @@ from typing import IO, Any, Final, TypeVar
 
 from exporter import ledger, seam, statefile
 from exporter.folding import Room, series_of
+from exporter.jobs import Jobs
 from exporter.ledger import Book
 from exporter.records import Attempt
 from exporter.rows import (
     Batch,
     Committed,
     Gap,
-    Jobs,
     Marks,
     check_sums,
     decode,
@@ -267,7 +267,7 @@ class Store:
         if batch.counting:
             marks.counted += len(done.fresh)
         if batch.forget:
-            forget(jobs, batch.now_ns, marks, book)
+            done.forgetful = forget(jobs, batch.now_ns, marks, book)
         if batch.listed is not None:
             forget_unlisted(connection, ref, marks, batch.listed)
         _announce(book, batch, held)
@@ -277,7 +277,7 @@ class Store:
             if gone is not None:
                 marks.counted -= gone.attempts
                 connection.execute("DELETE FROM tally WHERE store = ? AND integration = ?", (ref, integration_id))
-                connection.execute("DELETE FROM job WHERE store = ? AND integration = ?", (ref, integration_id))
+                jobs.drop(integration_id)
                 book.changed.discard(integration_id)
         for integration_id in sorted(book.changed):
             tally = done.tallies[integration_id] = book.tallies[integration_id]

@@ -7,6 +7,7 @@ on: `ledger` works on copies. Changing a bucket's bound here starts that histogr
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -37,11 +38,16 @@ class Histogram(msgspec.Struct):
         return sum(self.counts)
 
     def observe(self, microseconds: int) -> None:
-        seconds = microseconds / 1_000_000
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.sum_us += microseconds
+        self.observe_all((microseconds,))
+
+    def observe_all(self, microseconds: Sequence[int]) -> None:
+        counts, bounds = self.counts, self.bounds
+        seconds = [each / 1_000_000 for each in microseconds]
+        for each in seconds:
+            counts[bisect_left(bounds, each)] += 1
+        self.sum_us += sum(microseconds)
         if self.native is not None:
-            self.native.observe(seconds)
+            self.native.observe_all(seconds)
 
     def copied(self) -> Histogram:
         native = None if self.native is None else self.native.copied()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter import rows
 from exporter.records import Attempt
 from exporter.rows import Batch, Marks
 from exporter.statefile import NAME, LockedError, NewerStateError
@@ -295,3 +296,42 @@ def test_any_order_and_any_split_into_commits_and_restarts_gives_the_same_tallie
     finally:
         straight.store.close()
         cut.store.close()
+
+
+def test_of_many_attempts_those_that_are_known_already_count_once_wherever_they_stand(ledger: Ledger) -> None:
+    every = [attempt(f"a{number}", NOW + number % 7, job_id=f"j{number}") for number in range(1_203)]
+    ledger.enter(every[0], every[555], every[-1])
+    assert ledger.enter(*every).attempts == len(every)
+    assert ledger.tally.jobs == len(every)
+    ledger.restart()  # where the sums must agree
+    assert ledger.enter(*every).attempts == len(every)
+
+
+@pytest.mark.parametrize("spread", [1, 0], ids=["a time each", "one time for all"])
+def test_a_transaction_forgets_so_many_and_says_whether_more_is_left(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, spread: int
+) -> None:
+    monkeypatch.setattr(rows, "FORGET_MAX", 10)
+    ledger.enter(*(attempt(f"a{number}", NOW + number * spread, job_id=f"j{number}") for number in range(25)))
+    ledger.enter(attempt("young", NOW + 60 * SECOND, job_id="young"))
+    marks = ledger.marks.copied()
+    marks.floor_ns = marks.keep_ns = NOW + 50 * SECOND
+    left = []
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, marks=marks, forget=True))
+    while done.forgetful:
+        left.append(ids(ledger))
+        done = ledger.store.commit("acme", Batch(now_ns=NOW, forget=True))
+    assert left == ([15, 4] if spread else [1, 1])
+    assert ids(ledger) == 1
+    assert ledger.store.job_owners("acme", "young", ["int-1"]) == ["int-1"]
+    assert ledger.store.job_owners("acme", "j24", ["int-1"]) == []
+    assert ledger.tally.attempts == 26
+    ledger.restart()  # where the sums must agree
+
+
+def ids(ledger: Ledger) -> int:
+    def counted(connection: sqlite3.Connection) -> int:
+        (number,) = connection.execute("SELECT count(*) FROM seen").fetchone()
+        return int(number)
+
+    return ledger.store._reading(counted)

@@ -5,10 +5,12 @@ list that EPCC has; and what even those do not reach, told as a gap until it is 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from typing import Any
 
 import pytest
 
+from exporter import rows
 from exporter.epcc import Epcc, log
 from exporter.feeds import OFFSET_LIMIT
 from exporter.manners import Manners
@@ -121,3 +123,26 @@ async def test_a_gap_doubles_nothing_when_the_limit_rises_and_the_lists_reach_do
     epcc.manners = Manners()
     await settled(w)
     assert w.tallied() == w.truth()
+
+
+@virtual
+async def test_after_a_long_history_all_that_is_too_old_is_forgotten_in_several_transactions(
+    world: MakeWorld,
+) -> None:
+    epcc = store_of("a")
+    epcc.add(*[log(f"h{i}", at(-5 - i), integration_id="a") for i in range(1_000)])
+    w = world(epcc, history="count", lookback=60.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "FORGET_MAX", 100)
+        await w.polls()
+    assert_exact(w)
+    assert w.store is not None
+    keep_ns = w.poller.intake.marks.keep_ns
+
+    def old(connection: sqlite3.Connection) -> list[tuple[int]]:
+        return connection.execute(
+            "SELECT count(*) FROM seen WHERE created_ns < ?1 UNION ALL SELECT count(*) FROM job WHERE last_ns < ?1",
+            (keep_ns,),
+        ).fetchall()
+
+    assert w.store._reading(old) == [(0,), (0,)]

@@ -69,3 +69,46 @@ def test_jobs_are_found_though_their_hashes_are_the_same(tmp_path: Path) -> None
     done = store.commit("acme", Batch(NOW, [attempt("c", NOW + 2 * SECOND, job_id=first, number=2)]))
     assert done.tallies["int-1"].jobs == 2
     store.close()
+
+
+VERSION_2_JOBS = """
+CREATE TABLE was AS SELECT * FROM job;
+DROP TABLE job;
+CREATE TABLE job(ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, hash INTEGER NOT NULL, integration TEXT NOT NULL,
+                 job TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL,
+                 delivered_ns INTEGER, counted INTEGER NOT NULL, failing INTEGER NOT NULL, pending INTEGER NOT NULL);
+CREATE INDEX job_by_hash ON job(hash);
+CREATE INDEX job_by_age ON job(store, last_ns);
+INSERT INTO job SELECT row_number() OVER (ORDER BY last_ns, store), store, hash, integration, job, first_ns, last_ns,
+                       first_known, delivered_ns, counted, failing, pending FROM was;
+DROP TABLE was;
+PRAGMA user_version=2;
+"""
+
+
+def test_jobs_of_version_2_come_to_the_stretches_of_their_stores(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, NOW)
+    failed = {"succeeded": False, "status_code": "500", "reason": "http_5xx"}
+    for number, name in enumerate(("acme", "south")):
+        store.begin(name, NOW)
+        store.commit(name, Batch(NOW, [
+            attempt("a", NOW + number, job_id="delivered"), attempt("b", NOW + number, job_id="failing", **failed),
+        ]))  # fmt: skip
+    store.close()
+    connection = sqlite3.connect(tmp_path / statefile.NAME, isolation_level=None)
+    connection.executescript(VERSION_2_JOBS)
+    statefile._seal_schema(connection)
+    connection.close()
+
+    store = Store.open(tmp_path, NOW)
+    assert store.moved_aside is None
+    for name in ("acme", "south"):
+        later = [attempt(each, NOW + SECOND, job_id=each, number=2) for each in ("delivered", "failing", "new")]
+        tally = store.commit(name, Batch(NOW, later)).tallies["int-1"]
+        assert (tally.jobs, tally.jobs_failing, tally.delivered_first, tally.delivered_retry) == (3, 0, 1, 2)
+    rows = store._reading(lambda connection: connection.execute("SELECT store, ref FROM job").fetchall())
+    assert len(rows) == 6
+    assert all(ref // statefile.JOB_REFS == number for number, ref in rows)
+    store.close()
+    assert (tmp_path / f"{statefile.NAME}.v2").exists()
+    Store.open(tmp_path, NOW).close()  # and the sums agree

@@ -108,7 +108,7 @@ def test_a_flag_may_be_a_number_or_a_word(flag: Any, succeeded: bool) -> None:
 @pytest.mark.parametrize("flag", ["yes", "", 2, [], None])
 def test_a_flag_that_is_none_is_missing(flag: Any) -> None:
     read = one(succeeded=flag, status_code=None, error_detail=None)
-    assert (read.succeeded, read.missing) == (None, ("status_code", "succeeded"))
+    assert (read.succeeded, read.missing) == (None, ("succeeded", "status_code"))
 
 
 @pytest.mark.parametrize("error", [None, 5, [], {"a": 1}, ""])

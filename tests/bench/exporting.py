@@ -7,6 +7,7 @@ store's limit in mind, would stop it at 9,900 logs a second, whatever it could d
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter import config, logs
+from exporter.__main__ import GC_THRESHOLDS
 from exporter.app import App, open_store, stop_on_signals
 from exporter.clock import Clock
 from exporter.config import Config
@@ -32,6 +34,7 @@ async def serve(loaded: Config, folder: Path) -> None:
 
 
 def main() -> None:
+    gc.set_threshold(*GC_THRESHOLDS)
     logs.setup("info", "logfmt", sys.stderr)
     loaded = config.load(Path(sys.argv[1]), os.environ)
     stores = tuple(replace(store, requests_per_second=REQUESTS_PER_SECOND) for store in loaded.stores)
