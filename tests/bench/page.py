@@ -47,11 +47,30 @@ SCRIPT_EVENTS: Final = frozenset(
         "EventDispatch",
     }
 )
+# Chromium's clock shows pages tenths of a millisecond, and a short answer is parsed in less: a round goes on for fifty of
+# them. The quickest round counts, because other processes' turns only ever make one longer.
+PARSE_SECONDS: Final = """async () => {
+    const text = await (await fetch("api/v1/status")).text();
+    let quickest = Infinity;
+    for (let round = 0; round < 5; round++) {
+        const began = performance.now();
+        let times = 0;
+        let taken = 0;
+        while (taken < 5) {
+            JSON.parse(text);
+            times++;
+            taken = performance.now() - began;
+        }
+        quickest = Math.min(quickest, taken / times);
+    }
+    return quickest / 1000;
+}"""
 HEAD: Final = ("integrations", "kB", "of 100", "script ms", "of 200", "refresh ms", "parse ms", "x", "status ms", "loop ms")  # fmt: skip
 MEANING: Final = """\
 kB: everything that a first look fetches, over the wire; script ms: what the page's scripts take until it stands, and
-refresh ms at each later refresh; parse ms: JSON.parse of the same answer, and x script by it. status ms: one answer of
-/api/v1/status; loop ms: the longest that /-/healthy waited meanwhile. Medians of {loads} loads, loop ms the longest of all.
+refresh ms at each later refresh; parse ms: JSON.parse of the same answer, again and again; x: script by it. status ms:
+one answer of /api/v1/status; loop ms: the longest that /-/healthy waited meanwhile. Medians of {loads} loads, loop ms
+the longest of all.
 The page has the 2,000 worst integrations at most.
 """
 
@@ -91,20 +110,15 @@ async def _load(exporter: Exporter) -> Load:
         page = await browser.open(exporter.url + "/-/healthy")  # what the first page of a browser costs is not ours
         await _trace(browser, page)
         await page.goto(exporter.url)
-        await _drawn(page, 1)
+        await _drawn_after(page, 0)
         script = await _script_seconds(browser)
         size = int(
             await page.evaluate("performance.getEntries().reduce((sum, each) => sum + (each.transferSize ?? 0), 0)")
         )
         await _trace(browser, page)
-        await _drawn(page, 2)
+        await _drawn_after(page, await _drawings(page))  # a slow machine has drawn again before the trace began
         refresh = await _script_seconds(browser)
-        parse = float(await page.evaluate("""async () => {
-            const text = await (await fetch("api/v1/status")).text();
-            const began = performance.now();
-            JSON.parse(text);
-            return (performance.now() - began) / 1000;
-        }"""))  # fmt: skip
+        parse = float(await page.evaluate(PARSE_SECONDS))
         status, loop = await _asked(exporter)
         return Load(size, script, refresh, parse, status, loop)
 
@@ -130,11 +144,15 @@ def _is_script(event: dict[str, Any]) -> bool:
     return event["name"] in SCRIPT_EVENTS
 
 
-async def _drawn(page: Page, times: int) -> None:
-    async def often_enough() -> bool:
-        return bool(await page.evaluate(f"performance.getEntriesByName('drawn').length >= {times}"))
+async def _drawings(page: Page) -> int:
+    return int(await page.evaluate("performance.getEntriesByName('drawn').length"))
 
-    await until(often_enough, f"the page drawn {times} times")
+
+async def _drawn_after(page: Page, drawings: int) -> None:
+    async def once_more() -> bool:
+        return await _drawings(page) > drawings
+
+    await until(once_more, f"the page drawn more than {drawings} times")
 
 
 async def _asked(exporter: Exporter) -> tuple[float, float]:
@@ -168,7 +186,7 @@ def row(integrations: int, loads: Sequence[Load]) -> tuple[str, ...]:
     size, script = middle("size") / 1000, middle("script") * 1000
     return (
         f"{integrations:,}", f"{size:.1f}", f"{size / LIMIT_KB:.2f}", f"{script:.1f}", f"{script / LIMIT_MS:.2f}",
-        f"{middle('refresh') * 1000:.1f}", f"{middle('parse') * 1000:.1f}", f"{middle('script') / max(middle('parse'), 1e-4):.0f}",
+        f"{middle('refresh') * 1000:.1f}", f"{middle('parse') * 1000:.2f}", f"{middle('script') / middle('parse'):.0f}",
         f"{middle('status') * 1000:.1f}", f"{max(load.loop for load in loads) * 1000:.1f}",
     )  # fmt: skip
 

@@ -123,5 +123,6 @@ async def test_the_page_is_weighed_and_its_scripts_are_timed() -> None:
     (load,) = await page.measure(10, 1)
     assert 10_000 < load.size < 100_000
     assert load.script > load.parse > 0
+    assert load.refresh > 0
     assert load.status > 0
     assert load.loop > 0
