@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -131,6 +132,15 @@ class Exporter:
             return (await self.get("/-/ready"))[0] == 200
 
         await until(is_ready, "the first poll")
+
+    async def counted(self, attempts: int) -> None:
+        """Waits until so many are, as the status page has it: no scraper's first sight of a series is spent on it."""
+
+        async def all_there() -> bool:
+            status = json.loads((await self.get("/api/v1/status"))[1])
+            return bool(sum(each["attempts"] for each in status["stores"][0]["integrations"]) == attempts)
+
+        await until(all_there, f"{attempts} attempts")
 
     async def scrape(self, *, as_scraper: bool = True) -> dict[str, float]:
         status, text = await self.get("/metrics", **(SCRAPER if as_scraper else {}))

@@ -36,6 +36,7 @@ DAYS = 2
 BLOCKS = "--max-block-duration=744h"
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "recording.rules.yml"
 ATTEMPTS = "epcc_integration_attempts_total"
+RESPONSES = "epcc_integration_responses_total"
 QUERIES = {
     "attempts": f"{ATTEMPTS} OFFSET",
     "failures": "sum without (reason) (epcc_integration_attempt_failures_total OFFSET)",
@@ -177,34 +178,34 @@ async def test_the_seam_with_live_scraping_loses_nothing_and_counts_nothing_twic
     now_ns = time.time_ns()
     past = 600
     epcc.add(*[log(f"past{i}", now_ns - (i + 3) * 5 * 10**9, status_code=200 if i % 9 else 503) for i in range(past)])
-    # Created before the exporter begins, and listed after it: these are live.
-    epcc.add(*[log(f"late{i}", now_ns, visible_ns=now_ns + 4 * 10**9 + i * 10**8) for i in range(20)])
     async with Exporter(tmp_path / "exporter", epcc) as exporter:
         exporter.configure(history=history, lookback="20s")
         async with exporter.running():
             await exporter.ready()
             port = int(exporter.url.rpartition(":")[2])
             labels = ("--label=job=epcc", f"--label=instance=127.0.0.1:{port}")
+            # The first were created before the exporter began, and are listed only now: live, as all these are.
+            epcc.add(*[log(f"late{i}", now_ns) for i in range(20)])
             epcc.add(*[log(f"soon{i}", time.time_ns() + i * 10**8, status_code=503) for i in range(10)])
-            await asyncio.sleep(6)  # all are listed, and some counted live, before the backfill reads them
+            live = past + 30 if history == "count" else 30
+            await exporter.counted(live)
             told = await filled(exporter, *labels)
             assert "end: by the ids that the exporter had seen when it began" in told
             assert f"{past:,} counted" in told
             assert "30 are the live exporter's" in told
             make_blocks(prometheus, tmp_path / "exporter" / "history.om")
             await prometheus.start({"epcc": port})
-            live = past + 30 if history == "count" else 30
             await prometheus.until(ATTEMPTS, lambda answer: [*answer.values()] == [live])
             epcc.add(*[log(f"new{i}", time.time_ns(), status_code=503) for i in range(5)])
             await prometheus.until(ATTEMPTS, lambda answer: [*answer.values()] == [live + 5])
-            await asyncio.sleep(2.5)
+            await prometheus.until(f"sum({RESPONSES})", lambda answer: [*answer.values()] == [live + 5])
             samples = await samples_of(prometheus, ATTEMPTS, 2 * HOUR)
             # One series from the first log to the last, over the seam.
             assert growth(samples) == past + 35
             falls = sum(b < a for (_, a), (_, b) in itertools.pairwise(samples))
             assert falls == (1 if history == "skip" else 0)
             for code, number in (("200", past - -(-past // 9) + 20), ("503", -(-past // 9) + 15)):
-                selector = f'epcc_integration_responses_total{{status_code="{code}"}}'
+                selector = f'{RESPONSES}{{status_code="{code}"}}'
                 assert growth(await samples_of(prometheus, selector, 2 * HOUR)) == number, code
             # What people ask: stretched to the borders of the range by what stands there, which is nothing.
             [increase] = (await prometheus.query(f"increase({ATTEMPTS}[2h])")).values()

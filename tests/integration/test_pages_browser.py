@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from exporter.epcc import Epcc, log
 from exporter.manners import Manners
 from exporter.shop import Integration
 from tests.integration.browser import PHONE, browsing, violations
-from tests.integration.process import Exporter, Process, until
+from tests.integration.process import Exporter, Process
 
 pytestmark = pytest.mark.integration
 
@@ -153,7 +152,7 @@ async def test_a_thousand_integrations_load_light_and_are_searched_sorted_and_sh
             await exporter.ready()
             epcc.add(*[log(f"l{i}", ago_ns(1), integration_id=f"integration-{i:04}") for i in range(1000)])
             epcc.add(*[failure(f"f{i}", 0, integration_id="integration-0777") for i in range(5)])
-            await counted(exporter, 1005)
+            await exporter.counted(1005)
             page = await browser.open(exporter.url)
             await verdict(page, "1 of 1,000 integrations is failing")
             await expect(page.locator("#rows tr")).to_have_count(100)
@@ -174,14 +173,6 @@ async def test_a_thousand_integrations_load_light_and_are_searched_sorted_and_sh
             await expect(page.locator("#rows tr")).to_have_count(1000)
             await page.get_by_role("button", name="Failing 1").click()
             await expect(page.locator("#rows tr")).to_have_count(1)
-
-
-async def counted(exporter: Exporter, attempts: int) -> None:
-    async def all_there() -> bool:
-        status = json.loads((await exporter.get("/api/v1/status"))[1])
-        return bool(sum(each["attempts"] for each in status["stores"][0]["integrations"]) == attempts)
-
-    await until(all_there, f"{attempts} attempts")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -269,7 +260,7 @@ async def test_without_scripts_the_essential_is_there(exporter: Exporter) -> Non
     async with exporter.running(), browsing(scripts=False, origin=exporter.url) as browser:
         await exporter.ready()
         exporter.epcc.add(*[failure(f"f{i}", 0) for i in range(5)])
-        await counted(exporter, 5)
+        await exporter.counted(5)
         page = await browser.open(exporter.url)
         # Playwright's own matchers read no text in <noscript>, shown or not.
         assert "failing: 5 failures in a row, no success seen" in await page.locator("noscript section").inner_text()
