@@ -24,6 +24,7 @@ import pytest
 from exporter.epcc import Epcc, log
 from exporter.manners import Manners
 from exporter.shop import SCENARIOS, Integration, Shop
+from tests import hourly
 from tests.integration import servers
 from tests.integration.process import Exporter, Process, started
 from tests.integration.servers import Prometheus
@@ -37,6 +38,7 @@ BLOCKS = "--max-block-duration=744h"
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "recording.rules.yml"
 ATTEMPTS = "epcc_integration_attempts_total"
 RESPONSES = "epcc_integration_responses_total"
+KEYS = ("integration_id", "reason", "status_code", "le")
 QUERIES = {
     "attempts": f"{ATTEMPTS} OFFSET",
     "failures": "sum without (reason) (epcc_integration_attempt_failures_total OFFSET)",
@@ -89,14 +91,18 @@ def growth(samples: list[tuple[float, float]]) -> float:
 
 
 def shop(now_ns: int) -> Epcc:
-    """Open for days, with an outage every half hour."""
-    plan = replace(SCENARIOS["shop"], jobs_per_second=0.05, history_seconds=DAYS * 86_400.0)
-    epcc = Epcc(Manners(offset_limit=None), seed=7, shop=Shop(plan, 7, now_ns))
+    """Open for days, with an outage every half hour. Whenever the test runs, each hour is the same: quantiles jump where
+    a share of the attempts falls between two buckets to the very attempt."""
+    plan = replace(SCENARIOS["shop"], jobs_per_second=0.05, history_seconds=DAYS * 86_400.0, daily_swing=0.0)
+    this_hour_ns = now_ns // (HOUR * 10**9) * HOUR * 10**9
+    epcc = Epcc(Manners(offset_limit=None), seed=7, shop=Shop(plan, 7, this_hour_ns))
     epcc.advance(now_ns)
     return epcc
 
 
-async def test_each_hour_and_each_recording_rule_is_the_truth(tmp_path: Path, prometheus: Prometheus) -> None:
+async def test_each_hour_each_rule_and_each_query_of_the_dashboards_is_the_truth(
+    tmp_path: Path, prometheus: Prometheus
+) -> None:
     now = time.time()
     epcc = shop(round(now * 1e9))
     logs = logs_of(epcc)
@@ -119,7 +125,47 @@ async def test_each_hour_and_each_recording_rule_is_the_truth(tmp_path: Path, pr
             assert {i: round(value, 6) for i, value in found.items() if value} == wanted, (what, until)
             total[what] += sum(wanted.values())
     assert min(total.values()) > 100, total
+    await dashboards_tell_the_truth(prometheus, hourly.past_of(logs), hours[DAYS * 12 :])
     await rules_by_promtool(prometheus, hours[-1])
+
+
+async def dashboards_tell_the_truth(prometheus: Prometheus, past: hourly.Past, hours: list[int]) -> None:
+    """Each query of deliveries, at each of these hours."""
+    [broken] = [i for i, own in past.by_integration.items() if hourly.by_reason(own, hours[-1]).get("connection")]
+    values = {
+        "__rate_interval": "1h", "job": ".+", "instance": ".+", "store": "acme", "integration": broken,
+        "exporter": "unused", "datasource": "unused",
+    }  # fmt: skip
+    of = {"epcc-integration": (hourly.OF_ONE, past.by_integration[broken]), "epcc-overview": (hourly.OF_ALL, past)}
+    met = {board: {*without} for board, without in hourly.NO_PAST.items()}
+    for board, panel, expression in hourly.asked(values):
+        found = await by_hour(prometheus, expression, hours)
+        if panel in hourly.NO_PAST[board]:
+            assert found == {}, (board, panel, expression)
+            continue
+        truths, logs = of[board]
+        met[board].add(panel)
+        for until in hours:
+            wanted = truths[panel](logs, until)
+            assert found.get(until, {}) == pytest.approx(wanted, rel=1e-9, abs=1e-9), (board, panel, until, expression)
+    for board, (truths, _) in of.items():
+        assert met[board] == {*truths} | hourly.NO_PAST[board]
+
+
+async def by_hour(prometheus: Prometheus, expression: str, hours: list[int]) -> dict[int, hourly.Answer]:
+    answer = await prometheus.get(
+        "/api/v1/query_range", query=expression, start=str(hours[0]), end=str(hours[-1]), step=str(HOUR)
+    )
+    found: dict[int, hourly.Answer] = {}
+    for each in answer["result"]:
+        labels = each["metric"]
+        [key] = {labels.get(name) for name in KEYS} - {None} or {""}
+        for at, value in each["values"]:
+            there = found.setdefault(int(at), {})
+            assert key not in there, (expression, key)
+            if not ("status_code" in labels and float(value) == 0):  # one that others have, and not in this hour
+                there[f"{float(key):g}" if "le" in labels else key] = float(value)
+    return found
 
 
 async def rules_by_promtool(prometheus: Prometheus, until: int) -> None:
