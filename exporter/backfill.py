@@ -224,7 +224,8 @@ class Backfill:
 
         recount = Recount(name, spool, curves, self._grid, offsets)
         read.account = recount.run(gathered, read.span, read.config.max_series, watch)
-        return StoreRecap(name, read.span, read.note, gathered, read.account, self._grid, timed_logs, untimed, rejected)
+        return StoreRecap(name, read.span, read.note, gathered, read.account, self._grid, timed_logs, untimed, rejected,
+                          until_given=self._plan.until_ns is not None)  # fmt: skip
 
     def _write_series(
         self, made: Path, curves: Curves, offsets: dict[CurveKey, float], lasts: dict[tuple[str, str], int]

@@ -70,6 +70,7 @@ class Gathered:
     reaches: dict[str, Reach | None]  # by integration
     unreached: dict[str, str]  # integrations of which not everything was read → why
     integrations: dict[str, Integration]
+    host_ahead_ns: int = 0  # by which this host's clock is ahead of EPCC's (behind: negative), as far as answers tell
 
 
 @dataclass(slots=True)
@@ -89,6 +90,8 @@ class _Basket:
     spool: Spool
     marks: Marks
     watch: Callable[[Taken], None]
+    wall_ns: Callable[[], int]
+    host_ahead_ns: int | None = None
     integrations: dict[str, Integration] = field(default_factory=dict)
     counting: bool = True
     met: set[str] = field(default_factory=set)
@@ -98,6 +101,9 @@ class _Basket:
         """The spool knows each attempt, whichever walk brought it."""
 
     async def enter(self, page: Page, server_ns: int, /) -> frozenset[str]:
+        # A slow answer, or one that waits for its turn, adds to the difference: the least is the nearest to the truth.
+        apart_ns = self.wall_ns() - server_ns
+        self.host_ahead_ns = min(apart_ns, apart_ns if self.host_ahead_ns is None else self.host_ahead_ns, key=abs)
         self.taken.logs += self.spool.enter(self.config.name, page)
         self.taken.pages += 1
         for attempt in page.attempts:
@@ -132,7 +138,7 @@ class Gatherer(Feeds):
         # In a list by arrival, a log that was late stands among younger ones.
         floor_ns = max(0, since_ns - 2 * self._lookback_ns)
         marks = Marks(born_ns=fetch.wall_ns(), floor_ns=floor_ns, begun=True)
-        self._basket = _Basket(config, spool, marks, watch)
+        self._basket = _Basket(config, spool, marks, watch, fetch.wall_ns)
         self._spool = spool
         self._ended: dict[str, Ended] = {}
         self._jobs: dict[str, bool] = {}
@@ -147,7 +153,7 @@ class Gatherer(Feeds):
                 break
         feeds = basket.marks.feeds
         whole = self._reach("", feeds)
-        gathered = Gathered(whole, {}, {}, basket.integrations)
+        gathered = Gathered(whole, {}, {}, basket.integrations, basket.host_ahead_ns or 0)
         for integration_id in sorted(i for i in {*basket.met, *basket.known_integrations()} if basket.wanted(i)):
             own = Reach() if self._jobs.get(integration_id) else self._reach(integration_id, feeds)
             found = gathered.reaches[integration_id] = reach.either(whole, own)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Final
 
+from exporter.advice import SKEW_SECONDS
+from exporter.findings import seconds_text
 from exporter.gather import Gathered
 from exporter.history import Grid
 from exporter.metrics import Labels
@@ -29,6 +31,7 @@ class StoreRecap:
     timed: int
     untimed: int
     rejected: Mapping[str, int]
+    until_given: bool = False  # whether the end is the user's, and no clock's
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def _store(store: StoreRecap) -> Iterator[str]:
     shown = f"{utc(grid.ns(min(firsts)))} to {utc(grid.ns(max(lasts)))}" if firsts else "nothing"
     yield f"  range: {shown}; asked for: {utc(span.since_ns)} to {utc(span.until_ns)}"
     yield f"  end: {store.note}"
+    yield from _clock(store)
     yield f"  logs: {store.timed + store.untimed:,} read, {counted:,} counted, of {len(account.counted):,} integrations"
     for number, what in (
         (account.live, "are the live exporter's"),
@@ -86,6 +90,24 @@ def _store(store: StoreRecap) -> Iterator[str]:
         yield f"  folded into other, past max_series: {len(account.folded):,} integrations and status codes"
     yield from _unreached(store)
     yield from _short(account)
+
+
+def _clock(store: StoreRecap) -> Iterator[str]:
+    """Logs bear EPCC's times, and the end that of this host."""
+    ahead_ns = store.gathered.host_ahead_ns
+    if abs(ahead_ns) <= SKEW_SECONDS * 1e9:
+        return
+    apart = seconds_text(abs(ahead_ns) / 1e9)
+    told = f"  WRONG clock: this host's is {apart} {'ahead of' if ahead_ns > 0 else 'behind'} EPCC's"
+    if store.until_given:
+        yield f"{told}; set it"
+    elif ahead_ns > 0:
+        yield (
+            f"{told}, and the end was told by it: set it, and make the file again with "
+            f"--until={utc(store.span.until_ns - ahead_ns)}"
+        )
+    else:
+        yield f"{told}, and the end was told by it: set it. What is dated later stands at the end, or is left out"
 
 
 def _unreached(store: StoreRecap) -> Iterator[str]:

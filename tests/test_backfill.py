@@ -293,6 +293,32 @@ async def test_logs_without_a_time_ahead_of_time_or_not_readable_are_told_and_no
     assert filled.series['epcc_integration_attempts_total{integration_id="shipping"}'][-1][1] == 2
 
 
+CLOCKS = {
+    7_200.0: "WRONG clock: this host's is 2h behind EPCC's, and the end was told by it: set it. What is dated later",
+    -7_200.0: "WRONG clock: this host's is 2h ahead of EPCC's, and the end was told by it: set it, and make the file again "
+    "with --until=2023-11-14T20:23:",
+    20.0: None,
+    -20.0: None,
+    None: None,  # its answers have no Date
+}
+
+
+@pytest.mark.parametrize(("skew", "told"), CLOCKS.items())
+@virtually
+async def test_a_host_whose_clock_is_wrong_is_told_by_how_much_and_what_to_do(
+    tmp_path: Path, skew: float | None, told: str | None
+) -> None:
+    manners = Manners(date_header=False) if skew is None else Manners(date_skew_seconds=skew)
+    epcc = simple(10, 20, manners=manners)
+    await asyncio.sleep(600)
+    summary = (await backfill(tmp_path, epcc)).summary
+    assert ("WRONG clock" in summary) is (told is not None)
+    assert told is None or told in summary, summary
+    given = (await backfill(tmp_path, epcc, until_ns=at(300))).summary
+    assert ("EPCC's; set it" in given) is (told is not None)
+    assert "--until=" not in given
+
+
 @virtually
 async def test_since_cuts_and_a_list_that_goes_further_back_begins_there(tmp_path: Path) -> None:
     epcc = simple(*range(0, 7200, 100))
