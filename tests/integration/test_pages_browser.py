@@ -128,7 +128,7 @@ async def test_a_job_id_that_is_typed_leads_to_its_page_and_an_unknown_one_says_
 
 async def test_hostile_texts_are_shown_as_text(tmp_path: Path) -> None:
     epcc = shop("shipping")
-    epcc.add_integration(Integration("evil", HOSTILE + TURNED))
+    epcc.add_integration(Integration("evil", HOSTILE + TURNED + "x" * 300))
     body = HOSTILE + TURNED + "x" * LONG
     async with Exporter(tmp_path, epcc) as exporter, exporter.running(), browsing(origin=exporter.url) as browser:
         page = await browser.open(exporter.url)
@@ -137,6 +137,8 @@ async def test_hostile_texts_are_shown_as_text(tmp_path: Path) -> None:
         epcc.add(failure("f", 0, **hostile, override={"body": body}))
         await expect(page.locator("#failures li")).to_contain_text(HOSTILE)
         await expect(page.locator("#rows")).to_contain_text(f"{HOSTILE}safe\\u202eexe.gpj")
+        # However long a name is, the state's word stands in one line.
+        assert await page.evaluate("[...document.querySelectorAll('.state b')].every((word) => word.offsetHeight < 30)")
         await page.locator("#failures a").first.click()
         await expect(page.locator("pre")).to_contain_text(f"{HOSTILE}safe\\u202eexe.gpj")
         await expect(page.locator("main")).to_contain_text("more characters")
