@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from exporter import remedies, status
+from exporter import logs, remedies, status
 from exporter.clock import Clock
 from exporter.fetch import Fetch
 from exporter.folding import OTHER
@@ -130,7 +130,7 @@ def _failure(each: Failure, *, texts: bool) -> status.Failure:
         attempt=each.number,
         reason=each.reason,
         status_code=each.status_code,
-        error=each.error_text if texts else None,
+        error=logs.masked(each.error_text) if texts else None,
     )
 
 

@@ -67,6 +67,8 @@ def without_secrets(error_text: str) -> str:
 
 def _host(address: str) -> str:
     authority = re.split(r"[/?#\\]", address, maxsplit=1)[0]
+    if ":" in authority and "@" in address[len(authority) :]:
+        return "…"  # a password may hold a slash, and then this is no host
     return authority.rpartition("@")[2] + ("/…" if len(authority) < len(address) else "")
 
 

@@ -190,12 +190,17 @@ async def test_each_outcome_has_its_status(world: MakeWorld) -> None:
 
 @virtual
 async def test_a_secret_of_the_process_leaves_no_page_even_when_a_receiver_answers_it(world: MakeWorld) -> None:
-    w = world(simple(-5, override={"body": "you sent top-secret-token to me"}))
-    await w.polls()
     logs.register_secret("top-secret-token")
-    page = await Browser(w).text("/jobs/acme/shipping/job-l-5")
-    assert "top-secret-token" not in page
+    said = {"body": "you sent top-secret-token to me"}
+    w = world(simple(-5, status_code=503, error_detail="refused: top-secret-token", override=said))
+    await w.polls()
+    browser = Browser(w)
+    page = await browser.text("/jobs/acme/shipping/job-l-5")
     assert "you sent &lt;secret&gt; to me" in page
+    (store,) = (await browser.status())["stores"]
+    assert [each["error"] for each in store["recent_failures"]] == ["refused: <secret>"]
+    for text in (page, await browser.text("/"), await browser.text("/api/v1/status")):
+        assert "top-secret-token" not in text
 
 
 @virtual
