@@ -106,7 +106,7 @@ async def measure(integrations: int, loads: int = LOADS) -> list[Load]:
 
 
 async def _load(exporter: Exporter) -> Load:
-    async with browsing(origin=exporter.url) as browser:
+    async with browsing(origin=exporter.url, hurried=False) as browser:
         page = await browser.open(exporter.url + "/-/healthy")  # what the first page of a browser costs is not ours
         await _trace(browser, page)
         await page.goto(exporter.url)

@@ -19,6 +19,7 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+HURRY = "setInterval(() => document.dispatchEvent(new Event('visibilitychange')), 250)"
 DESK = (1280, 900)
 PHONE = (390, 844)
 
@@ -60,14 +61,18 @@ async def browsing(
     *,
     scripts: bool = True,
     origin: str | None = None,
+    hurried: bool = True,
 ) -> AsyncIterator[Browser]:
-    """`origin`: of everything that may be asked for; None: whatever it was, nobody looks."""
+    """`origin`: of everything that may be asked for; None: whatever it was, nobody looks. `hurried`: pages that refresh
+    themselves do so at once, again and again, as when somebody comes back to them."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=program(), args=FLAGS)
         context = await chromium.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, java_script_enabled=scripts
         )
         context.set_default_timeout(15_000)
+        if hurried:
+            await context.add_init_script(HURRY)
         browser = Browser(context)
         try:
             yield browser

@@ -55,7 +55,7 @@ async def narrow_enough(page: Page) -> bool:
 
 async def test_an_integration_that_breaks_turns_up_without_a_reload_and_nothing_flickers(exporter: Exporter) -> None:
     exporter.epcc.add(*[log(each, ago_ns(1), integration_id=each) for each in ("shipping", "search", "erp")])
-    async with exporter.running(), browsing(origin=exporter.url) as browser:
+    async with exporter.running(), browsing(origin=exporter.url, hurried=False) as browser:
         page = await browser.open(exporter.url)
         await verdict(page, "All 3 integrations are healthy")
         await page.locator("#search").fill("s")
@@ -150,7 +150,7 @@ async def test_a_thousand_integrations_load_light_and_are_searched_sorted_and_sh
     epcc = shop(*(f"integration-{i:04}" for i in range(1000)))
     async with Exporter(tmp_path, epcc) as exporter:
         exporter.configure(max_series="100000")
-        async with exporter.running(), browsing(origin=exporter.url) as browser:
+        async with exporter.running(), browsing(origin=exporter.url, hurried=False) as browser:
             await exporter.ready()
             epcc.add(*[log(f"l{i}", ago_ns(1), integration_id=f"integration-{i:04}") for i in range(1000)])
             epcc.add(*[failure(f"f{i}", 0, integration_id="integration-0777") for i in range(5)])
