@@ -78,6 +78,7 @@ class Board:
         elif any(label == "integration_id" for label, _ in intake.folded):
             advice = remedies.FOLDED
         budget = poller.outage_budget_seconds
+        used = self._hour.requests_per_second(monotonic) / config.requests_per_second
         return status.Store(
             name=config.name,
             state="starting" if not poller.ended_once else "failing" if failed else "polled",
@@ -88,7 +89,7 @@ class Board:
             complete_through=through,
             lag_seconds=None if through is None else round(max(0.0, now - through), 1),
             requests_per_second=config.requests_per_second,
-            budget_used_ratio=round(self._hour.requests_per_second(monotonic) / config.requests_per_second, 4),
+            budget_used_ratio=min(1.0, round(used, 4)),  # a start's burst is more than its seconds' worth, and allowed
             outage_budget_seconds=None if math.isinf(budget) else round(budget),
             observed_seconds=round(self._hour.seconds(monotonic)),
             gaps=[

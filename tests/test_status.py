@@ -81,6 +81,15 @@ async def test_a_store_says_what_it_is_doing_before_during_and_after_its_first_p
 
 
 @virtual
+async def test_no_more_than_the_whole_budget_is_used_however_short_the_time(world: MakeWorld) -> None:
+    w = world(simple(-5))
+    await w.polls()
+    for _ in range(10_000):
+        w.followed.board.note_request()
+    assert store_of(w).budget_used_ratio == 1.0
+
+
+@virtual
 async def test_a_store_without_integrations_says_so(world: MakeWorld) -> None:
     w = world(simple())
     w.epcc.remove_integration("shipping")
