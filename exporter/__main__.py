@@ -11,10 +11,10 @@ import platform
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from exporter import __version__, config, flags, logs, report, simulator
 from exporter.advice import advice
@@ -24,8 +24,10 @@ from exporter.clock import Clock
 from exporter.config import Config, ConfigError, Secret, StoreConfig
 from exporter.findings import seconds_text
 from exporter.guard import Guard
+from exporter.metrics import OwnMetrics
 from exporter.probe import REQUESTS_MAX
 from exporter.progress import Progress
+from exporter.reload import Reloader
 from exporter.reshard import ReshardError, reshard
 from exporter.sharding import MisplacedError, Shard, claim
 from exporter.standby import Standby
@@ -102,30 +104,37 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _stand_by(loaded: Config, arguments: argparse.Namespace, load: Callable[[], Config], guard: Guard) -> int:
     """Waits for the state if need be, and then serves, with the configuration as it is by then."""
-    stop, clock = asyncio.Event(), Clock()
+    stop, clock, own = asyncio.Event(), Clock(), OwnMetrics()
 
-    async def check() -> Sequence[str]:
+    async def keep(config: Config) -> None:
         nonlocal loaded
-        try:
-            loaded = await asyncio.to_thread(load)
-        except ConfigError as error:
-            for problem in error.problems:
-                logs.log(_log, logging.ERROR, "the configuration was not reloaded", problem=problem)
-            return error.problems
-        return ()
+        loaded = config
 
-    stop_on_signals(stop, lambda: None)
+    reloader = Reloader(loaded, load, keep, guard, own, clock)
+    stop_on_signals(stop, _started(reloader.reload))
     standby = Standby(
-        lambda: open_store(arguments.storage_path, clock), check, telemetry_path=arguments.telemetry_path, guard=guard,
-        shard=arguments.shard,
+        lambda: open_store(arguments.storage_path, clock), reloader.reload, own,
+        telemetry_path=arguments.telemetry_path, guard=guard, shard=arguments.shard,
     )  # fmt: skip
     opened = await standby.opened(arguments.listen_addresses, stop)
     if opened is None:
         logs.log(_log, logging.INFO, "stopped")
         return OK
     store, arguments.listen_addresses = opened
-    await check()
-    return await _serve(loaded, arguments, load, guard, shard=arguments.shard, store=store, stop=stop)
+    await reloader.reload()
+    return await _serve(loaded, arguments, load, guard, shard=arguments.shard, store=store, stop=stop, before=reloader)
+
+
+def _started(work: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], None]:
+    """For a signal, which waits for nothing; what it started is held until it has ended."""
+    tasks: set[asyncio.Task[object]] = set()
+
+    def start() -> None:
+        task = asyncio.create_task(work())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    return start
 
 
 def _reshard(arguments: argparse.Namespace) -> int:
@@ -154,9 +163,10 @@ async def _serve(
     shard: Shard | None = None,
     store: Store | None = None,
     stop: asyncio.Event | None = None,
+    before: Reloader | None = None,
 ) -> int:
     """`listening` is told what was bound. `store`: the state, where it is open already. `stop`: what a signal sets,
-    where one may have come already."""
+    where one may have come already. `before`: what read `loaded` while the process stood by."""
     stop = stop or asyncio.Event()
     clock = Clock()
     if store is None:
@@ -168,16 +178,9 @@ async def _serve(
         app = App(
             loaded, store, clock, load, arguments.telemetry_path, guard=guard, shard=shard,
             grafana_url=arguments.grafana_url,
-            auto_reload_seconds=arguments.auto_reload_interval if arguments.auto_reload else None,
+            auto_reload_seconds=arguments.auto_reload_interval if arguments.auto_reload else None, before=before,
         )  # fmt: skip
-        reloads: set[asyncio.Task[object]] = set()
-
-        def reload() -> None:
-            task: asyncio.Task[object] = asyncio.ensure_future(app.reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        stop_on_signals(stop, reload)
+        stop_on_signals(stop, _started(app.reload))
         await app.run(arguments.listen_addresses, stop, listening)
     finally:
         store.close()

@@ -73,7 +73,9 @@ class App:
         shard: Shard | None = None,
         grafana_url: str | None = None,
         auto_reload_seconds: float | None = None,
+        before: Reloader | None = None,
     ) -> None:
+        """`before`: what read the configuration while the process stood by."""
         self._config = config
         self._store = store
         self._clock = clock
@@ -92,7 +94,7 @@ class App:
         self._gaps_shown: dict[str, dict[str, int]] = {}
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = guard if guard is not None else Guard(None, clock)
-        self._reloader = Reloader(config, load, self._apply, guard, self._own, clock)
+        self._reloader = Reloader(config, load, self._apply, guard, self._own, clock, before)
         self._auto_reload_seconds = auto_reload_seconds
         boards = Boards(self._followed, clock, version=__version__, metrics=telemetry_path, grafana=grafana_url)
         self.server = Server(
@@ -126,7 +128,6 @@ class App:
         try:
             # What is durable is shown by the first answer already: no scrape finds less than the last one did.
             started = [await self._begin(store) for store in self._config.stores]
-            self._reloader.note_loaded()
             bound = await self.server.start(addresses)
             for host, port in bound:
                 logs.log(_log, logging.INFO, "listening", address=logs.address(host, port))
@@ -142,7 +143,6 @@ class App:
     async def once(self) -> tuple[str, bool]:
         """One poll of each store: what a scrape would get, and whether every poll ended well."""
         started = [await self._begin(store) for store in self._config.stores]
-        self._reloader.note_loaded()
         await asyncio.gather(*(running.poller.poll() for running in started))
         page = await self._exposition.rendered("text", gzip=False)
         await self._end()

@@ -14,6 +14,7 @@ from typing import Final
 from exporter import logs
 from exporter.clock import Clock
 from exporter.config import Config, ConfigError
+from exporter.configfile import Checksums
 from exporter.guard import Guard
 from exporter.metrics import OwnMetrics
 
@@ -29,20 +30,22 @@ class Reloader:
 
     def __init__(  # noqa: PLR0917  wired by hand, in one place
         self, config: Config, load: Callable[[], Config] | None, apply: Callable[[Config], Awaitable[None]],
-        guard: Guard, own: OwnMetrics, clock: Clock,
+        guard: Guard, own: OwnMetrics, clock: Clock, before: Reloader | None = None,
     ) -> None:  # fmt: skip
+        """`before`: of whose configuration, and of what is known of its file, this one goes on."""
         self._load = load
         self._apply = apply
         self._guard = guard
-        self._own = own
         self._clock = clock
-        self._files = config.files
-        self._problems: tuple[str, ...] = ()
+        self._files: Checksums = config.files if before is None else before._files
+        self._problems: tuple[str, ...] = () if before is None else before._problems
+        self._loaded_at: float = clock.wall_ns() / 1e9 if before is None else before._loaded_at
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[Sequence[str]] | None = None
         self._tasks: set[asyncio.Task[Sequence[str]]] = set()
         # Asked for at each scrape: the web configuration is looked at with each request, and may break on its own.
         own.config_last_reload_successful.set_function(lambda: 0 if self._problems or guard.problems else 1)
+        own.config_last_reload_success_timestamp_seconds.set_function(lambda: self._loaded_at)
 
     async def reload(self) -> Sequence[str]:
         """The problems of both files; what has one is not used. Raises what broke an invariant."""
@@ -70,14 +73,9 @@ class Reloader:
             return error.problems
         self._files = config.files
         await self._apply(config)
-        self._problems = ()
-        self.note_loaded()
+        self._problems, self._loaded_at = (), self._clock.wall_ns() / 1e9
         logs.log(_log, logging.INFO, "the configuration was reloaded", stores=len(config.stores))
         return []
-
-    def note_loaded(self) -> None:
-        """A good configuration is in use from now on."""
-        self._own.config_last_reload_success_timestamp_seconds.set(self._clock.wall_ns() / 1e9)
 
     async def watch(self, interval: float) -> None:
         """Looks every `interval` seconds, for ever, and reloads what has changed; a broken one once until then."""

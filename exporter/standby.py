@@ -43,19 +43,20 @@ class _Pages(Server):
 
 class Standby:
     """`open_store` raises LockedError while another process holds the state. `reload` reads the configuration, which is
-    read again when the state is taken over; it returns its problems."""
+    read again when the state is taken over; it returns its problems, and `own` shows whether there are any."""
 
     def __init__(
         self,
         open_store: Callable[[], Store],
         reload: Callable[[], Awaitable[Sequence[str]]],
+        own: OwnMetrics,
         *,
         telemetry_path: str,
         guard: Guard,
         shard: Shard,
     ) -> None:
         self._open_store = open_store
-        own, clock = OwnMetrics(), Clock()
+        clock = Clock()
         boards = Boards(dict, clock, version=__version__, metrics=telemetry_path, grafana=None, standby=True)
         own.standby.set(1)
         own.set_shard(shard.ordinal, shard.total)

@@ -42,7 +42,6 @@ class Wired:
             self.write("web.yml", web)
         self.guard = Guard(folder / "web.yml" if web is not None else None, clock)
         self.reloader = Reloader(self.load(), self.load, self._apply, self.guard, self.own, clock)
-        self.reloader.note_loaded()
         self.broken: Exception | None = None
 
     def load(self) -> Config:
@@ -185,3 +184,32 @@ def test_by_itself_a_file_that_was_missing_is_found_when_it_comes(tmp_path: Path
         assert wired.well == 1
 
     run(whole())
+
+
+class SetClock(Clock):
+    now_ns = 1_000_000_000
+
+    def wall_ns(self) -> int:
+        return self.now_ns
+
+
+async def test_one_that_goes_on_from_another_knows_its_problems_its_time_and_its_files(tmp_path: Path) -> None:
+    clock = SetClock()
+    wired = Wired(tmp_path, clock)
+    clock.now_ns = 61_000_000_000
+    wired.write("config.yaml", GOOD.replace("client_id", "client"))
+    assert await wired.reloader.reload() != []
+    own, applied = OwnMetrics(), list[Config]()
+
+    async def apply(config: Config) -> None:
+        applied.append(config)
+
+    after = Reloader(Config(()), wired.load, apply, wired.guard, own, clock, wired.reloader)
+    name = "epcc_exporter_config_last_reload_success"
+    assert own.registry.get_sample_value(f"{name}ful") == 0
+    assert own.registry.get_sample_value(f"{name}_timestamp_seconds") == 1
+    assert not after._files.changed()
+    wired.write("config.yaml", GOOD)
+    assert (await after.reload(), len(applied)) == ([], 1)
+    assert own.registry.get_sample_value(f"{name}ful") == 1
+    assert own.registry.get_sample_value(f"{name}_timestamp_seconds") == 61

@@ -307,12 +307,13 @@ async def test_a_standby_shows_nothing_of_the_state_and_takes_over_with_the_conf
             waits = (503, f"not ready: standby: {data} is in use by pid {leader.child.pid} on {socket.gethostname()}\n")
             assert await exporter.get("/-/ready") == waits
             page = await exporter.scrape()
-            assert page["epcc_exporter_standby{}"] == 1
+            assert (page["epcc_exporter_standby{}"], page["epcc_exporter_config_last_reload_successful{}"]) == (1, 1)
             assert not [name for name in page if name.startswith(("epcc_integration_", "epcc_up"))]
             standby.child.send_signal(signal.SIGHUP)
             exporter.configure(name_of_no_key="1")
             async with exporter.session.post(f"{exporter.url}/-/reload") as answer:
                 assert (answer.status, "unknown key" in await answer.text()) == (500, True)
+            assert (await exporter.scrape())["epcc_exporter_config_last_reload_successful{}"] == 0
             exporter.configure("  - {name: other, api_url: http://127.0.0.1:1, client_id: a, client_secret: b}\n")
             epcc.add(log("b", time.time_ns()))
             await leader.end(signal.SIGKILL)
@@ -328,7 +329,7 @@ async def test_a_standby_shows_nothing_of_the_state_and_takes_over_with_the_conf
             assert (await exporter.scrape())[attempts] == 1
             await exporter.sample(attempts, 2)
             page = await exporter.scrape()
-            assert page["epcc_exporter_standby{}"] == 0
+            assert (page["epcc_exporter_standby{}"], page["epcc_exporter_config_last_reload_successful{}"]) == (0, 1)
             assert "store=other" in (await exporter.get("/metrics"))[1].replace('"', "")
             assert await standby.end(signal.SIGTERM) == 0
 
