@@ -24,9 +24,14 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def files() -> set[str]:
-    """Of the package, as git knows them and as they are new."""
-    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "exporter").splitlines()
+# Below deploy/: what is for who installs the wheel. The others build images, run clusters, or make the dashboards anew.
+SHARED = ("alertmanager/", "backfill.md", "grafana/dashboards/", "grafana/provisioning/", "prometheus/", "runbooks.md",
+          "systemd/")  # fmt: skip
+
+
+def files(*places: str) -> set[str]:
+    """As git knows them and as they are new."""
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", *places).splitlines()
     return {each for each in listed if (ROOT / each).exists()}
 
 
@@ -42,13 +47,18 @@ def wheel_in(folder: Path) -> Path:
     return wheel
 
 
-def test_the_wheel_has_every_file_of_the_package_and_nothing_else(built: Path) -> None:
+def test_the_wheel_has_every_file_of_the_package_the_rules_and_dashboards_and_nothing_else(built: Path) -> None:
     wheel = wheel_in(built)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(f"epcc_exporter-{__version__}.dist-info/METADATA").decode()
-    assert {name for name in names if ".dist-info/" not in name} == files()
+    share = f"epcc_exporter-{__version__}.data/data/share/epcc-exporter/"
+    shared = {name.removeprefix(share) for name in names if name.startswith(share)}
+    assert {name for name in names if ".dist-info/" not in name and not name.startswith(share)} == files("exporter")
     assert "exporter/page/index.html" in names
+    wanted = {each.removeprefix("deploy/") for each in files(*(f"deploy/{place}" for place in SHARED))}
+    assert shared == {*wanted, "config.example.yaml"}
+    assert {"prometheus/exporter.rules.yml", "grafana/dashboards/epcc-overview.json", "runbooks.md"} <= shared
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     assert "\nRequires-Python: >=3.11\n" in metadata
 
@@ -57,7 +67,7 @@ def test_the_source_archive_has_what_deploys_and_tests_it(built: Path) -> None:
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
-    assert files() <= names
+    assert files("exporter", "deploy", "tests") <= names
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "config.example.yaml", "tests/run",
             "deploy/prometheus/recording.rules.yml", "deploy/grafana/dashboards/epcc-overview.json",
             "deploy/systemd/epcc-exporter.service", "deploy/docker/Containerfile"} <= names  # fmt: skip
@@ -70,6 +80,7 @@ async def test_in_an_empty_environment_the_wheel_runs_the_demo_with_its_page(bui
     run(sys.executable, "-m", "venv", "--without-pip", environment)
     run("python3", "-m", "pip", "--python", environment / "bin" / "python", "install", "-q", wheel, cwd=tmp_path)
     program = environment / "bin" / "epcc-exporter"
+    assert (environment / "share/epcc-exporter/prometheus/exporter.rules.yml").is_file()
     assert run(program, "--version", cwd=tmp_path).startswith(f"epcc-exporter, version {__version__} ")
     async with (
         started(program, "demo", "--web.listen-address=127.0.0.1:0") as process,
