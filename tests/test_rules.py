@@ -272,3 +272,12 @@ def test_the_page_comes_within_the_time_that_the_readme_says() -> None:
 
 def test_prometheus_yml_loads_every_rule_file() -> None:
     assert sorted(CONFIG["rule_files"]) == [path.name for path in rules.RULE_FILES]
+
+
+def test_every_way_of_scraping_has_the_jobs_one_name_and_that_of_shards_is_told_in_the_readme() -> None:
+    files = sorted(rules.FOLDER.glob("scrape-*.yml"))
+    assert [path.name for path in files] == ["scrape-shards.yml", "scrape-tls.yml"]
+    for path in files:
+        assert [job["job_name"] for job in yaml.safe_load(path.read_text())["scrape_configs"]] == [JOB]
+    told = re.findall(r"```yaml\n(scrape_configs:.+?)```", (rules.ROOT / "README.md").read_text(), re.DOTALL)
+    assert [yaml.safe_load(block) for block in told] == [yaml.safe_load(files[0].read_text())]

@@ -26,6 +26,8 @@ def test_promtool_finds_nothing_to_say_about_configuration_and_rules(name: str) 
     assert said.returncode == 0, said.stdout + said.stderr
     assert "3 rule files found" in said.stdout
     assert said.stderr == ""
+    said = servers.promtool(name, "check", "config", "--lint-fatal", rules.FOLDER / "scrape-shards.yml")
+    assert (said.returncode, said.stderr) == (0, ""), said.stdout
     said = servers.promtool(name, "check", "rules", "--lint-fatal", *rules.RULE_FILES)
     assert (said.returncode, said.stderr) == (0, ""), said.stdout
     assert sum(int(line.split()[1]) for line in said.stdout.splitlines() if "rules found" in line) == len(rules.read())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import ssl
 import sys
 import time
@@ -14,6 +15,7 @@ import aiohttp
 import bcrypt
 import pytest
 import trustme
+import yaml
 
 from exporter.epcc import Epcc
 from exporter.shop import Integration
@@ -21,10 +23,11 @@ from exporter.webconfig import read
 from tests.certificates import client, replace, write_ca, write_pair
 from tests.guarded import basic
 from tests.integration import servers
-from tests.integration.process import Exporter, Process, started, until
+from tests.integration.process import ROOT, Exporter, Process, started, until
 
 pytestmark = pytest.mark.integration
 
+EXAMPLE = ROOT / "deploy" / "prometheus" / "scrape-tls.yml"
 HASHED = bcrypt.hashpw(b"secret", bcrypt.gensalt(6, b"2a")).decode()
 PAIR = "tls_server_config:\n  cert_file: server.pem\n  key_file: server-key.pem\n"
 CLIENTS = f"{PAIR}  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
@@ -84,11 +87,22 @@ class Folder:
         path.mkdir(exist_ok=True)
         write_pair(path, self.ca)
         write_pair(path, self.ca, stem="other")
-        write_pair(path, self.ca, "prometheus.example", stem="scraper")
+        write_pair(path, self.ca, "prometheus.example", stem="prometheus")
         write_ca(path / "ca.pem", self.ca)
+        write_ca(path / "epcc-exporter-ca.pem", self.ca)
+        (path / "epcc-exporter-password").write_text("secret")
 
     def client(self, *, certificate: bool = True) -> ssl.SSLContext:
-        return client(self.ca, pair=self.path / "scraper" if certificate else None)
+        return client(self.ca, pair=self.path / "prometheus" if certificate else None)
+
+    def scraping(self) -> dict[str, object]:
+        """What deploy/prometheus tells to write, with the files that it names from here."""
+        there = Path(shutil.copy(EXAMPLE, self.path))
+        for name in servers.names():
+            said = servers.promtool(name, "check", "config", there)
+            assert said.returncode == 0, said.stdout + said.stderr
+        (job,) = yaml.safe_load(re.sub(r"(_file: )", rf"\1{self.path}/", there.read_text()))["scrape_configs"]
+        return {key: value for key, value in job.items() if key not in ("job_name", "static_configs")}
 
     @property
     def flag(self) -> str:
@@ -148,11 +162,8 @@ async def test_prometheus_scrapes_over_tls_with_a_password_then_with_a_certifica
         assert await status(url, folder.client(), None) == 401
         assert await status(url, folder.client(), "wrong") == 401
         assert process.output.count('msg="a client was refused" client=127.0.0.1 problem="wrong user or password"') == 1
-        job: dict[str, object] = {
-            "scheme": "https", "basic_auth": {"username": "prometheus", "password": "secret"},
-            "tls_config": {"ca_file": str(folder.path / "ca.pem"), "cert_file": str(folder.path / "scraper.pem"),
-                           "key_file": str(folder.path / "scraper-key.pem")},
-        }  # fmt: skip
+        job = folder.scraping()
+        assert job.keys() == {"scheme", "basic_auth", "tls_config"}
         targets = {"epcc": int(address.rpartition(":")[2])}
         await asyncio.gather(*(each.start(targets, **job) for each in scrapers))
         await asyncio.gather(*(each.until("epcc_integration_attempts_total", len) for each in scrapers))
