@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -74,11 +75,32 @@ def test_the_source_archive_has_what_deploys_and_tests_it(built: Path) -> None:
     assert not [name for name in names if re.match(r"\.venv|\.cache|data/|config\.yaml$", name)]
 
 
+def oldest() -> list[str]:
+    """Of what the exporter needs, the oldest versions that it says it can do with. Newer Pythons have no wheels of them:
+    the newest are installed there, as in every other environment."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if wanted["requires-python"] != f">={sys.version_info.major}.{sys.version_info.minor}":
+        return []
+    assert all(">=" in each for each in wanted["dependencies"])
+    return [each.replace(">=", "==") for each in wanted["dependencies"]]
+
+
 async def test_in_an_empty_environment_the_wheel_runs_the_demo_with_its_page(built: Path, tmp_path: Path) -> None:
     wheel = wheel_in(built)
     environment = tmp_path / "environment"
     run(sys.executable, "-m", "venv", "--without-pip", environment)
-    run("python3", "-m", "pip", "--python", environment / "bin" / "python", "install", "-q", wheel, cwd=tmp_path)
+    run(
+        "python3",
+        "-m",
+        "pip",
+        "--python",
+        environment / "bin" / "python",
+        "install",
+        "-q",
+        wheel,
+        *oldest(),
+        cwd=tmp_path,
+    )
     program = environment / "bin" / "epcc-exporter"
     assert (environment / "share/epcc-exporter/prometheus/exporter.rules.yml").is_file()
     assert run(program, "--version", cwd=tmp_path).startswith(f"epcc-exporter, version {__version__} ")
