@@ -156,7 +156,7 @@ class Guard:
     def may_show_answers(self, bound: Sequence[tuple[str, int]], asked_as: str) -> bool:
         """Whether receivers' answers may be shown, which can hold anything: only to people who have shown who they are,
         or on this machine. `bound` are the numeric addresses that the server listens on; `asked_as` is the request's
-        `Host`: a page from elsewhere whose name was made to lead here, or a proxy, does not ask for this machine."""
+        `Host`: a page from elsewhere whose name was made to lead here does not ask for this machine."""
         self.refresh()
         if self.config.knows_who_asks:
             return True

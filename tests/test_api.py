@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.api import RESPONSE_BYTES_MAX, RETRY_AFTER_MAX, Api, ApiError, Budget, retry_after
+from exporter import api, logs
+from exporter.api import ERROR_BYTES_MAX, RESPONSE_BYTES_MAX, RETRY_AFTER_MAX, Api, ApiError, Budget, retry_after
 from exporter.clock import Clock
 from exporter.config import Secret, StoreConfig
 from exporter.fetch import Fetch, Pages
 from exporter.records import Page, read_page
 
+LIMIT_BYTES = 1 << 20  # of an answer, where a test sets one
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -109,6 +112,13 @@ async def test_the_token_is_asked_for_once_by_all_who_wait(receiver: Receiver) -
     assert {request.headers["Authorization"] for request in receiver.seen} == {"Bearer token-1"}
 
 
+async def test_a_token_leaves_no_log_line(receiver: Receiver) -> None:
+    await api_of(receiver).get("logs", "/integrations/logs", {})
+    (asked,) = receiver.seen
+    token = asked.headers["Authorization"].removeprefix("Bearer ")
+    assert logs.masked(f"Bearer {token}!") == "Bearer <secret>!"
+
+
 async def test_the_token_is_renewed_before_it_ends(receiver: Receiver) -> None:
     api = api_of(receiver)
     await api.get("logs", "/integrations/logs", {})
@@ -182,16 +192,41 @@ async def test_an_answer_over_the_limit_is_refused_before_it_is_read_to_its_end(
     assert sent < 3 * RESPONSE_BYTES_MAX
 
 
-async def test_a_few_bytes_that_blow_up_are_refused_at_the_limit(receiver: Receiver) -> None:
+async def test_the_text_of_a_refusal_is_not_read_to_its_end_either(receiver: Receiver) -> None:
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        while sent < RESPONSE_BYTES_MAX:
+            await response.write(b" " * ERROR_BYTES_MAX)
+            sent += ERROR_BYTES_MAX
+        return response
+
+    receiver.logs = endless
+    assert (await refused(receiver)).reason == "server_error"
+    assert sent < RESPONSE_BYTES_MAX
+
+
+async def test_a_few_bytes_that_blow_up_are_refused_at_the_limit(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "RESPONSE_BYTES_MAX", LIMIT_BYTES)
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = packer.compress(b" " * (2 * RESPONSE_BYTES_MAX)) + packer.flush()
+    bomb = packer.compress(bytes(16 * LIMIT_BYTES)) + packer.flush()
 
     async def explode(request: web.Request) -> web.StreamResponse:
         return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
 
     receiver.logs = explode
-    assert len(bomb) < 100_000
-    assert (await refused(receiver)).reason == "invalid_response"
+    assert len(bomb) < 20_000  # one chunk, which could be blown up whole
+    tracemalloc.start()
+    try:
+        assert (await refused(receiver)).reason == "invalid_response"
+        assert tracemalloc.get_traced_memory()[1] < 4 * LIMIT_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_gzipped_answer_is_read_and_a_cut_one_is_refused(receiver: Receiver) -> None:

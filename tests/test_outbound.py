@@ -153,6 +153,18 @@ async def test_the_certificate_is_verified_unless_its_ca_is_named(tmp_path: Path
     assert await asked(written(tmp_path, url, "ca_file: ca.pem")) == "answered"
 
 
+async def test_with_a_ca_that_is_named_the_systems_are_not_trusted(
+    tmp_path: Path, epcc: Epcc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = trustme.CA()
+    await epcc.start(served(tmp_path, ca))
+    write_ca(tmp_path / "system.pem", ca)
+    write_ca(tmp_path / "other.pem", trustme.CA())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    assert ssl.create_default_context().get_ca_certs() != []
+    assert await asked(written(tmp_path, f"https://127.0.0.1:{epcc.port}", "ca_file: other.pem")) == "tls"
+
+
 async def test_a_certificate_of_the_right_ca_for_another_host_is_refused(tmp_path: Path, epcc: Epcc) -> None:
     ca = trustme.CA()
     await epcc.start(served(tmp_path, ca, "elsewhere.example"))
