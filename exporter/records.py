@@ -30,6 +30,7 @@ ERROR_TEXT_MAX: Final = 500  # characters; net/http's longest are about 200
 READ_MAX: Final = 4096  # characters of it that are looked at for a reason
 REASONS_CACHED: Final = 256  # texts: a receiver that is down is down in few words
 ANSWER_MAX: Final = 20_000  # characters of a receiver's answer
+TOKEN_MAX: Final = 8_192  # characters: no server takes a longer header, and each is kept, to be masked in log lines
 
 
 class InvalidResponseError(ValueError):
@@ -179,7 +180,7 @@ def read_jobs(body: bytes) -> tuple[list[str], int]:
 def read_token(body: bytes) -> Token:
     fields = _envelope(body)
     token = fields.get("access_token")
-    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
+    if not isinstance(token, str) or not 1 <= len(token) <= TOKEN_MAX or not (token.isascii() and token.isprintable()):
         raise InvalidResponseError("the token's answer has no usable access_token")
     expires_in = values.number(fields.get("expires_in"))
     return Token(token, expires_in if expires_in is not None and expires_in > 0 else None)

@@ -41,6 +41,13 @@ def test_a_refused_token_says_what_is_missing() -> None:
     assert str(refused.value) == "the token's answer has no usable access_token"
 
 
+def test_a_token_is_no_longer_than_a_header_can_be() -> None:
+    longest = "t" * 8_192
+    assert read_token(f'{{"access_token": "{longest}"}}'.encode()).access_token == longest
+    with pytest.raises(InvalidResponseError):
+        read_token(f'{{"access_token": "{longest}t"}}'.encode())
+
+
 def test_a_token_shows_as_what_it_is() -> None:
     assert repr(read_token(b'{"access_token": "S3CRET"}')) == "Token(<secret>)"
 
