@@ -113,7 +113,8 @@ class Server:
         problems = await asyncio.shield(asyncio.ensure_future(self._reload()))
         if not problems:
             return _plain("reloaded\n")
-        return _plain("not reloaded, the last good configuration stays:\n" + "\n".join(problems) + "\n", status=500)
+        lines = ("not reloaded: of a file with a problem the last good one stays", *problems)
+        return _plain("".join(f"{line}\n" for line in lines), status=500)
 
 
 async def _write(response: web.StreamResponse, pieces: Sequence[bytes]) -> None:
