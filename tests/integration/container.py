@@ -12,6 +12,7 @@ import argparse
 import functools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ PACKAGES: Final = "ca-certificates,python3,python3-venv"
 PYTHON: Final = "3.13"
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0  # what an engine waits between SIGTERM and SIGKILL
+NEEDED: Final = {"debootstrap": "debootstrap", "iproute2": "ip", "util-linux": "unshare"}  # packages, each by a program
 # How this machine reaches packages, for the RUN steps: an engine would be told by its own configuration.
 HOST_FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
@@ -40,6 +42,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.integration.container", description=__doc__)
     parser.add_argument("--base", type=Path, default=None, help="a folder for the base, kept and used again")
     arguments = parser.parse_args()
+    if missing := [package for package, program in NEEDED.items() if shutil.which(program) is None]:
+        parser.error(f"Debian's {', '.join(missing)} must be installed: apt-get install {' '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="epcc-image-") as folder:
         work = Path(folder)
         base = arguments.base or work / "base"
