@@ -10,7 +10,17 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from exporter.epcc import log
-from exporter.manners import BOMB_BYTES, FAULTS, PAGE_FAULTS, SCALARS, SOCKET_FAULTS, STATUS_FAULTS, Answer, Manners
+from exporter.manners import (
+    BOMB_BYTES,
+    FAULTS,
+    NESTING,
+    PAGE_FAULTS,
+    SCALARS,
+    SOCKET_FAULTS,
+    STATUS_FAULTS,
+    Answer,
+    Manners,
+)
 from exporter.records import read_page
 from exporter.shop import SECOND
 from exporter.values import read_time
@@ -161,7 +171,7 @@ def test_an_answer_may_be_something_else_than_a_page() -> None:
     with pytest.raises(json.JSONDecodeError):
         json.loads(down("not_json").ask(LOGS).body)
     assert isinstance(json.loads(down("other_shape").ask(LOGS).body), list)
-    assert down("deep_nesting").ask(LOGS).body.count(b"[") == 10_000
+    assert down("deep_nesting").ask(LOGS).body.count(b"[") == NESTING
     redirect = down("redirect").ask(LOGS)
     assert (redirect.status, redirect.headers["Location"]) == (302, "https://elsewhere.example/")
     bomb = down("gzip_bomb").ask(LOGS)

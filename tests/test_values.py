@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from exporter import values
+from exporter.manners import NESTING
 from exporter.records import InvalidResponseError, read_page
 from tests.test_records import SAMPLE
 
@@ -46,8 +47,8 @@ def test_a_total_is_read_whatever_is_on_the_page() -> None:
     "body",
     [
         b'{"data": [{"id": "\xff"}]}',
-        b'{"data": [{"id": "a", "body": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
-        b'{"data": [{"id": ' + b'{"x": ' * 100_000 + b"1" + b"}" * 100_000 + b"}]}",
+        b'{"data": [{"id": "a", "body": ' + b"[" * NESTING + b"]" * NESTING + b"}]}",
+        b'{"data": [{"id": ' + b'{"x": ' * NESTING + b"1" + b"}" * NESTING + b"}]}",
     ],
     ids=["not UTF-8", "deep where nobody looks", "deep in an id"],
 )
