@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,24 @@ ATTEMPTS = "epcc_integration_attempts_total"
 THROUGH = "epcc_exporter_complete_through_timestamp_seconds"
 
 
-def free_ports(number: int) -> list[int]:
-    """Nobody's a moment ago. A process keeps its own from life to life, and Prometheus has to know it before."""
+Ports = Callable[[int], list[int]]
+
+
+@pytest.fixture
+def free_ports() -> Iterator[Ports]:
+    """A process keeps its port from life to life, and Prometheus has to know it before. So they are held until the test
+    ends, bound and not listening: nobody else is given one, and who asks for it with SO_REUSEADDR, as the exporter does, gets
+    it."""
     with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in taken:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in taken]
+
+        def free(number: int) -> list[int]:
+            held = [stack.enter_context(socket.socket()) for _ in range(number)]
+            for each in held:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.bind(("127.0.0.1", 0))
+            return [int(each.getsockname()[1]) for each in held]
+
+        yield free
 
 
 class Fleet:
@@ -199,7 +210,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 
 @pytest.mark.parametrize("name", servers.names()[:1])
 async def test_the_sum_over_shards_is_the_truth_through_kills_a_take_over_and_a_shard_more(
-    tmp_path: Path, fleet: Fleet, name: str
+    tmp_path: Path, fleet: Fleet, name: str, free_ports: Ports
 ) -> None:
     prometheus, ports = Prometheus(name, tmp_path), free_ports(4)
     try:
@@ -246,7 +257,7 @@ async def test_the_sum_over_shards_is_the_truth_through_kills_a_take_over_and_a_
         await prometheus.stop()
 
 
-async def test_a_shard_starts_on_no_other_shards_state_and_says_what_to_do(fleet: Fleet) -> None:
+async def test_a_shard_starts_on_no_other_shards_state_and_says_what_to_do(fleet: Fleet, free_ports: Ports) -> None:
     (port,) = free_ports(1)
     first = await fleet.start("0/2", 0, port)
     await fleet.ready(port)
@@ -262,7 +273,7 @@ async def test_a_shard_starts_on_no_other_shards_state_and_says_what_to_do(fleet
     assert "\nshard 0/2: 3 stores: acme, south, east\n" in check.output
 
 
-async def test_a_store_that_a_reload_brings_goes_to_its_shard_and_to_no_other(fleet: Fleet) -> None:
+async def test_a_store_that_a_reload_brings_goes_to_its_shard_and_to_no_other(fleet: Fleet, free_ports: Ports) -> None:
     ports = free_ports(2)
     for shard, port in enumerate(ports):
         await fleet.start(f"{shard}/2", shard, port)
@@ -280,7 +291,7 @@ async def test_a_store_that_a_reload_brings_goes_to_its_shard_and_to_no_other(fl
     assert shown == {shard: {n for n in (*STORES, "new") if shard_of(n, 2) == shard} for shard in range(2)}
 
 
-async def test_states_are_not_moved_from_under_a_running_exporter(fleet: Fleet) -> None:
+async def test_states_are_not_moved_from_under_a_running_exporter(fleet: Fleet, free_ports: Ports) -> None:
     (port,) = free_ports(1)
     first = await fleet.start("0/2", 0, port)
     command = (sys.executable, "-m", "exporter", "reshard", f"--storage.path={fleet.data(0)}")
@@ -292,7 +303,7 @@ async def test_states_are_not_moved_from_under_a_running_exporter(fleet: Fleet) 
 
 
 async def test_a_standby_shows_nothing_of_the_state_and_takes_over_with_the_configuration_of_that_moment(
-    tmp_path: Path,
+    tmp_path: Path, free_ports: Ports
 ) -> None:
     epcc, (port,) = Epcc(), free_ports(1)
     epcc.add_integration(Integration("shipping", "Order shipping"))
