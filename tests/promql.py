@@ -19,7 +19,8 @@ from tests.rules import Rule
 TARGET: Final = frozenset({"job", "instance"})  # what every scraped series has
 # What the project's alerts have, each some of it.
 ALERT: Final = frozenset({"alertname", "severity", "window", "job", "store", "integration_id", "integration_name"})
-TEMPLATE_QUERY: Final = re.compile(r"printf `([^`]+)`")
+TEMPLATE_QUERY: Final = re.compile(r"printf `([^`]+)`[^}]*\| query")
+TEMPLATE_ID: Final = re.compile(r"\$id := printf `([^`]+)`")  # what the first %s of a query stands for
 Labels = frozenset[str]
 
 
@@ -56,8 +57,11 @@ RECORDED: Final = {rule.name: rule for rule in rules.read() if not rule.is_alert
 
 def queries(rule: Rule) -> list[Any]:
     """A rule's expression and those that its texts ask."""
-    texts = [rule.expr, *(text for value in rule.annotations.values() for text in TEMPLATE_QUERY.findall(value))]
-    return [parser.parse(text.replace("%q", '"x"')) for text in texts]
+    texts = [rule.expr]
+    for value in rule.annotations.values():
+        ids = "".join(TEMPLATE_ID.findall(value))
+        texts += [text.replace("{%s", f"{{{ids}").replace("%q", '"x"') for text in TEMPLATE_QUERY.findall(value)]
+    return [parser.parse(text) for text in texts]
 
 
 def nodes(expression: Any) -> Iterator[Any]:
