@@ -6,6 +6,7 @@ from typing import Final
 
 from deploy.grafana.model import (
     ADDRESS,
+    ANY,
     CODES,
     DATASOURCE,
     GREEN,
@@ -62,8 +63,9 @@ def _now() -> Row:
              steps=bound((BEHIND_SECONDS, RED)), defaults={"decimals": 0}),
         stat("Outage budget",
              "How long the exporter may be down before logs pass EPCC's offset limit, in the store "
-             "that has the least.", f"min(epcc_exporter_outage_budget_seconds{{{HERE}}})", unit="s",
-             empty="Any: too few logs, or no offset limit", steps=ENOUGH, defaults={"decimals": 0}),
+             "that has the least. Any: there are too few logs to reach a limit, or there is none.",
+             f"min(epcc_exporter_outage_budget_seconds{{{HERE}}})", unit="s",
+             empty=NO_EXPORTER, steps=ENOUGH, defaults={"decimals": 0, "mappings": list(ANY)}),
         stat("Gaps open",
              "Stretches of time in which logs may have been missed, and that have not passed out of "
              "the lookback: numbers may be too small.",
@@ -105,7 +107,7 @@ def _stores() -> Panel:
                 Column("Counted up to", f"max by (store) ({LAG})", "s", bound((BEHIND_SECONDS, RED)), 130, decimals=0),
                 Column("Pages of the last walk", own("walk_pages"), "none", width=170),
                 Column("Outage budget", f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}})", "s",
-                       ENOUGH, 130, decimals=0),
+                       ENOUGH, 130, ANY, decimals=0),
                 Column("Gaps open", f"max by (store) (sum without (cause) (epcc_exporter_gap_open{{{HERE}}}))", "none",
                        bound((1, ORANGE)), 100),
                 Column("Series held", own("series_held"), "none", width=110),
@@ -168,7 +170,7 @@ def _asked() -> Row:
         graph("Outage budget",
               "How long the exporter may be down before logs pass EPCC's offset limit, at the "
               "present rate. The line is where EpccExporterOutageBudgetSmall begins.",
-              Query(f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}})", "{{store}}"), unit="s",
+              Query(f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}}) < Inf", "{{store}}"), unit="s",
               empty="Any outage: too few logs to reach an offset limit, or there is none",
               steps=((None, RED), (OUTAGE_SECONDS, "transparent"))),
     ))  # fmt: skip

@@ -35,6 +35,7 @@ from deploy.grafana.promql import (
     BURN,
     DELIVERY_INTERVAL,
     ROW_OF_FAILURES,
+    TIMEOUT_SECONDS,
     a_minute,
     buckets,
     budget_left,
@@ -47,7 +48,6 @@ EXPORTER: Final = "epcc-exporter"
 ONE: Final = 'job=~"$job", store="$store", integration_id="$integration"'
 NO_ATTEMPT: Final = "No attempt in this time"
 NOT_CHOSEN: Final = "Not known: is it chosen above?"
-TIMEOUT_SECONDS: Final = 10  # EPCC waits no longer for a receiver
 NAME_AND_ID: Final = '/integration_id="(?<value>[^"]*)",integration_name="(?<text>.*?)",(?:integration_type|job)=/'
 
 
@@ -152,7 +152,8 @@ def _latency() -> Row:
         _over_time("Quantiles",
                    "Half of the attempts took less than p50, one in twenty more than p95, one in a "
                    "hundred more than p99. From the native histogram where Prometheus keeps it (at "
-                   "most 4.4 % off), else from the classic buckets. A dot is a job; click it to see "
+                   "most 4.4 % off), else from the classic buckets, where what timed out counts as "
+                   f"{TIMEOUT_SECONDS} s. A dot is a job; click it to see "
                    "its attempts. The line is EPCC's time-out.",
                    Query(quantile(0.5, name, ONE), "p50"), Query(quantile(0.95, name, ONE), "p95", exemplars=True),
                    Query(quantile(0.99, name, ONE), "p99"), unit="s", empty=NO_ATTEMPT,

@@ -171,7 +171,8 @@ class Column:
 def table(
     title: str, text: str, labels: Sequence[Column], numbers: Sequence[Column], *, sort: str, empty: str, **more: Any
 ) -> Panel:
-    """The labels' columns, the numbers', and labels again (`last`). Where queries differ in labels, rows fall apart."""
+    """The labels' columns, the numbers', and labels again (`last`). All queries have the first one's
+    labels, or rows fall apart; one may bring more. `hidden`: sources that are asked for and not shown."""
     last: Sequence[Column] = more.pop("last", ())
     refs = [chr(ord("A") + place) for place in range(len(numbers))]
     values = [f"Value #{ref}" for ref in refs] if len(refs) > 1 else ["Value"]
@@ -202,7 +203,8 @@ def table(
 
 
 def _override(column: Column) -> Json:
-    properties: list[Json] = [{"id": "unit", "value": column.unit or "none"}]
+    # The panel's own text says why all of it is empty, which is not what one cell without a value means.
+    properties: list[Json] = [{"id": "unit", "value": column.unit or "none"}, {"id": "noValue", "value": "-"}]
     if column.steps:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         properties.append({"id": "thresholds", "value": {"mode": "absolute", "steps": steps}})
@@ -227,13 +229,11 @@ def colored(name: str, color: str) -> Json:
 
 
 # The same colour for the same reason, and none of a failure is green.
-REASONS: Final = tuple(
-    colored(reason, color)
-    for reason, color in (
-        ("http_5xx", RED), ("http_4xx", ORANGE), ("http_3xx", BLUE), ("timeout", YELLOW), ("connection", "purple"),
-        ("dns", "light-purple"), ("tls", "dark-purple"), ("other", GREY),
-    )
+REASON_COLORS: Final = (
+    ("http_5xx", RED), ("http_4xx", ORANGE), ("http_3xx", BLUE), ("timeout", YELLOW), ("connection", "purple"),
+    ("dns", "light-purple"), ("tls", "dark-purple"), ("other", GREY),
 )  # fmt: skip
+REASONS: Final = tuple(colored(reason, color) for reason, color in REASON_COLORS)
 CODES: Final = tuple(
     {
         "matcher": {"id": "byRegexp", "options": f"/^{first}/"},
@@ -255,6 +255,19 @@ def words(**of: tuple[str, str]) -> tuple[Json, ...]:
         key[1:]: {"text": text, "color": color, "index": place} for place, (key, (text, color)) in enumerate(of.items())
     }
     return ({"type": "value", "options": options},)
+
+
+REASON: Final = (
+    {
+        "type": "value",
+        "options": {
+            reason: {"text": reason, "color": color, "index": place}
+            for place, (reason, color) in enumerate(REASON_COLORS)
+        },
+    },
+)
+# What Prometheus writes as +Inf, which Grafana would show in years.
+ANY: Final = ({"type": "value", "options": {"Infinity": {"text": "Any", "color": GREEN, "index": 0}}},)
 
 
 def bound(*steps: Step) -> tuple[Step, ...]:
