@@ -38,7 +38,7 @@ LAG: Final = f"store:epcc_exporter_complete_through_lag_seconds:min{{{STORES}}}"
 ENOUGH: Final = ((None, RED), (OUTAGE_SECONDS, YELLOW), (3600, GREEN))
 FAILED: Final = words(v0=("Failed", RED), v1=("Good", GREEN))
 NO_EXPORTER: Final = "No exporter is scraped"
-NO_POLL: Final = "No poll has ended yet"
+NO_POLL: Final = "No exporter is scraped, or no poll has ended yet"
 NO_LAG: Final = "No complete walk yet, or no rules loaded"
 
 
@@ -55,7 +55,8 @@ def _now() -> Row:
         stat("Processes down", "Exporters that Prometheus knows and cannot scrape.",
              f"sum(up{{{PROCESSES}}} == bool 0)", unit="none", empty=NO_EXPORTER, steps=bound((1, RED))),
         stat("Stores not polled", "Stores whose last poll failed. Why: see Polls.",
-             f"sum(max by (store) (epcc_up{{{HERE}}}) == bool 0)", unit="none", empty=NO_POLL, steps=bound((1, RED))),
+             f"sum(max by (store) (epcc_up{{{HERE}}}) == bool 0)", unit="none", empty=NO_EXPORTER,
+             steps=bound((1, RED))),
         stat("Counted up to",
              "How long ago all logs have been counted up to, in the store that is farthest behind. "
              "Up to half a lookback is usual; red is where EpccExporterBehind begins.",
@@ -73,7 +74,7 @@ def _now() -> Row:
              steps=bound((1, ORANGE))),
         stat("Refused by EPCC", "Answers 401, 403 and 429, a minute: credentials or rate.",
              f'sum(rate(epcc_exporter_api_requests_total{{{HERE}, code=~"401|403|429"}}[$__rate_interval])) * 60 '
-             f"or 0 * sum(up{{{PROCESSES}}})", unit="cpm", empty=NO_EXPORTER,
+             f"or 0 * sum(up{{{PROCESSES}}} == 1)", unit="cpm", empty=NO_EXPORTER,
              steps=bound((0.001, ORANGE)), defaults={"decimals": 1}),
         stat("Configuration",
              "Whether the last load of the configuration succeeded; Old: it runs with the last "

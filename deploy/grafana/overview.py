@@ -58,6 +58,7 @@ EXPORTER: Final = "epcc-exporter"
 LAG: Final = f"store:epcc_exporter_complete_through_lag_seconds:min{{{STORES}}}"
 NO_RULES: Final = "No rules loaded, or no exporter"
 NO_EXPORTER: Final = "No exporter is scraped"
+NOTHING: Final = "Nothing yet, no exporter, or no rules"
 NO_TRAFFIC: Final = "No attempt in this time"
 THIRTY: Final = f"the last {BUDGET_DAYS} days, or what Prometheus has of them"
 PERCENT_BURN: Final = tuple(factor * BUDGET for factor in BURN)
@@ -88,7 +89,7 @@ def _now() -> Row:
                 ', severity!="critical"', ORANGE),
         stat("Integrations down", f"Enabled integrations whose last {ROW_OF_FAILURES} attempts, or more, all failed.",
              f"sum(({row_of_failures} >= bool {ROW_OF_FAILURES}) and on (store, integration_id) {enabled})",
-             unit="none", empty="No enabled integration, or no rules", steps=bound((1, RED))),
+             unit="none", empty="No exporter, no rules, or none enabled", steps=bound((1, RED))),
         stat("Jobs not delivered",
              "Events that an integration has been offered and has not taken yet. EPCC tries "
              "again, and at some time gives up: a job counts here for 24 hours after its last "
@@ -106,12 +107,12 @@ def _now() -> Row:
              defaults={"decimals": 0}, links=(TO_EXPORTERS,)),
         stat("Success, 30 d", f"Of all attempts of {THIRTY}. The objective is {1 - BUDGET:.0%}.",
              f"1 - {failed_share(STORES, by='')}", unit="percentunit",
-             empty="Nothing yet, or no rules", steps=((None, RED), (1 - BUDGET, GREEN)), defaults={"decimals": 2}),
+             empty=NOTHING, steps=((None, RED), (1 - BUDGET, GREEN)), defaults={"decimals": 2}),
         stat("Worst budget",
              f"What the worst integration has left of the {BUDGET:.0%} of attempts that may fail in "
              f"{THIRTY}. Below 0 it is overspent.",
              f"min({budget_left(STORES, by='store, integration_id')})", unit="percentunit",
-             empty="Nothing yet, or no rules", steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
+             empty=NOTHING, steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
              defaults={"decimals": 0}),
         *_lists(),
     ))  # fmt: skip
@@ -180,7 +181,8 @@ def _integrations() -> Panel:
          Column("Switched on", shown("enabled"), "none", ((None, GREY), (1, GREEN)), 105,
                 mappings=words(v0=("No", GREY), v1=("Yes", GREEN))),
          Column("Failures", mostly(f"epcc_integration_attempt_failures_total{{{STORES}}}"))),
-        sort="Failing, 1 h", empty="No integration is known: EPCC lists none, or no rules are loaded", height=9,
+        sort="Failing, 1 h", height=9,
+        empty="No integration is known: no exporter is scraped, EPCC lists none, or no rules are loaded",
         last=(Column("Id", "integration_id", width=60),), hidden=("Value #J",), interval="1h",
     )  # fmt: skip
 
@@ -193,13 +195,13 @@ def _objective() -> Row:
               f"Of the {BUDGET:.0%} of attempts that may fail in {THIRTY}, by integration: full is "
               "untouched, empty is spent or overspent.",
               (Query(f"sort({left})", "{{store}}: {{integration_name}}", instant=True),), "bargauge", "percentunit",
-              "Nothing yet, or no rules", 9, 9, ((None, RED), (0, ORANGE), (0.25, GREEN)),
+              NOTHING, 9, 9, ((None, RED), (0, ORANGE), (0.25, GREEN)),
               {"displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "showUnfilled": True,
                "namePlacement": "left", "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
                "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
                "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []}},
               {"min": 0, "max": 1, "decimals": 0, "color": {"mode": "thresholds"},
-               "mappings": [unknown("Nothing yet, or no rules")]}),
+               "mappings": [unknown(NOTHING)]}),
         graph("How fast the budget burns",
               "Failing share of the last hour by what may fail. At 1 the budget lasts "
               f"just its {BUDGET_DAYS} days; the lines at {BURN[1]:g} and {BURN[0]:g} "
