@@ -47,7 +47,7 @@ UID: Final = "epcc-integration"
 EXPORTER: Final = "epcc-exporter"
 ONE: Final = 'job=~"$job", store="$store", integration_id="$integration"'
 NO_ATTEMPT: Final = "No attempt in this time"
-NOT_CHOSEN: Final = "Not known: is it chosen above?"
+NOT_CHOSEN: Final = "Not chosen, or no exporter"
 NAME_AND_ID: Final = '/integration_id="(?<value>[^"]*)",integration_name="(?<text>.*?)",(?:integration_type|job)=/'
 
 
@@ -83,12 +83,13 @@ def _now() -> Row:
         stat("Jobs not delivered",
              "Events that it has been offered and has not taken yet, the latest attempt "
              "within 24 hours. EPCC tries again, and at some time gives up.", _of("jobs_failing"), unit="none",
-             empty="Not known", steps=bound((1, YELLOW), (20, ORANGE))),
+             empty=NOT_CHOSEN, steps=bound((1, YELLOW), (20, ORANGE))),
         stat("Jobs without a log",
              "Jobs that EPCC lists, and no log of an attempt: whether they arrived, only the "
-             "receiver can say.", _of("jobs_unlogged"), unit="none", empty="Not looked for", steps=bound((1, ORANGE))),
+             "receiver can say.", _of("jobs_unlogged"), unit="none",
+             empty="Not looked for, or no exporter", steps=bound((1, ORANGE))),
         stat("Last success", "How long ago. In a quiet hour that is no failure: see State.",
-             f"time() - {_of('last_success_timestamp_seconds')}", unit="s", empty="None seen",
+             f"time() - {_of('last_success_timestamp_seconds')}", unit="s", empty="None seen, or no exporter",
              defaults={"decimals": 0}),
         stat("Slowest twentieth",
              "One attempt in twenty took this long or longer, in the last half hour. EPCC "
