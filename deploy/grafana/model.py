@@ -169,11 +169,19 @@ class Column:
 
 
 def table(
-    title: str, text: str, labels: Sequence[Column], numbers: Sequence[Column], *, sort: str, empty: str, **more: Any
+    title: str,
+    text: str,
+    labels: Sequence[Column],
+    numbers: Sequence[Column],
+    *,
+    sort: str | Sequence[str],
+    empty: str,
+    **more: Any,
 ) -> Panel:
     """The labels' columns, the numbers', and labels again (`last`). All queries have the first one's
     labels, or rows fall apart; one may bring more. `hidden`: sources that are asked for and not shown."""
     last: Sequence[Column] = more.pop("last", ())
+    descending: bool = more.pop("descending", True)
     refs = [chr(ord("A") + place) for place in range(len(numbers))]
     values = [f"Value #{ref}" for ref in refs] if len(refs) > 1 else ["Value"]
     sources = [*(column.source for column in labels), *values, *(column.source for column in last)]
@@ -190,7 +198,7 @@ def table(
     merge: tuple[Json, ...] = ({"id": "merge", "options": {}},) if len(refs) > 1 else ()
     options = {
         "showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "countRows": False},
-        "sortBy": [{"displayName": sort, "desc": more.pop("descending", True)}],
+        "sortBy": [{"displayName": name, "desc": descending} for name in ((sort,) if isinstance(sort, str) else sort)],
     }  # fmt: skip
     width, height = more.pop("width", 24), more.pop("height", 8)
     defaults = {"color": {"mode": "thresholds"}, "custom": {"align": "auto", "cellOptions": {"type": "auto"}}}

@@ -159,14 +159,19 @@ def _integrations() -> Panel:
     def shown(what: str) -> str:
         return named(per_integration(f"epcc_integration_{what}{{{STORES}}}"))
 
+    row = per_integration(f"epcc_integration_consecutive_failures{{{STORES}}}")
+    enabled = f"integration:epcc_integration_info:enabled{{{STORES}}}"
     succeeded = per_integration(f"epcc_integration_last_success_timestamp_seconds{{{STORES}}}")
     return table(
         "Integrations, worst first",
-        "Those that fail most stand at the top, with the reason that failures of the last hour have most often. A name "
-        "leads to the integration. Without a value: no attempt in that time.",
-        (Column("Store", "store", width=110), Column("Integration", "integration_name", links=(TO_INTEGRATION,)),
+        f"Those that are down ({ROW_OF_FAILURES} failures in a row or more) stand at the top, then those that fail "
+        "most, with the reason that failures of the last hour have most often. A name leads to the integration. "
+        "Without a value: no attempt in that time, or switched off.",
+        (Column("Store", "store", width=90), Column("Integration", "integration_name", links=(TO_INTEGRATION,)),
          Column("Reason", "reason", width=100, steps=((None, "text"),), mappings=REASON)),
-        (Column("Failing, 1 h", recorded("attempt_failures:ratio_rate1h"), "percentunit",
+        (Column("Down", named(f"({row} >= bool {ROW_OF_FAILURES}) and on (store, integration_id) {enabled}"), "none",
+                ((None, GREEN), (1, RED)), 70, words(v0=("No", GREEN), v1=("Yes", RED))),
+         Column("Failing, 1 h", recorded("attempt_failures:ratio_rate1h"), "percentunit",
                 bound((BUDGET, ORANGE), (PERCENT_BURN[0], RED)), 110, decimals=1),
          Column("Failed in a row", shown("consecutive_failures"), "none",
                 bound((1, YELLOW), (ROW_OF_FAILURES, RED)), 120),
@@ -181,9 +186,9 @@ def _integrations() -> Panel:
          Column("Switched on", shown("enabled"), "none", ((None, GREY), (1, GREEN)), 105,
                 mappings=words(v0=("No", GREY), v1=("Yes", GREEN))),
          Column("Failures", mostly(f"epcc_integration_attempt_failures_total{{{STORES}}}"))),
-        sort="Failing, 1 h", height=9,
+        sort=("Down", "Failing, 1 h"), height=9,
         empty="No integration is known: no exporter is scraped, EPCC lists none, or no rules are loaded",
-        last=(Column("Id", "integration_id", width=60),), hidden=("Value #J",), interval="1h",
+        last=(Column("Id", "integration_id", width=60),), hidden=("Value #K",), interval="1h",
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ NEVER_HAPPENED = {  # in a shop that is polled well, whatever its integrations d
 QUIET = NEVER_HAPPENED | {  # and where nothing fails
     ("epcc-overview", "Alerts that fire", "A"),
     ("epcc-overview", "Failures by reason", "A"),
-    ("epcc-overview", "Integrations, worst first", "J"),
+    ("epcc-overview", "Integrations, worst first", "K"),
     ("epcc-integration", "Failures by reason", "A"),
     ("epcc-exporter", "Logs that are not whole", "B"),
 }
