@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 FASTER = 45
 POLL, SCRAPE, EVALUATION = 0.2, 1.0, 1.0
-SLACK_SECONDS = 10.0  # of a machine with other things to do
+SLACK_SECONDS = 20.0  # of a machine with other things to do; what is waited for in vain ends the test after 30
 SHIPPING, ERP = Integration("shipping", "Order shipping"), Integration("erp", "ERP sync")
 
 
