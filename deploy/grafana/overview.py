@@ -124,10 +124,11 @@ def _lists() -> tuple[Panel, ...]:
         table(
             "Alerts that fire",
             "What deploy/prometheus/ alerts on, and for how long it has been so; deploy/runbooks.md says what to do. "
-            "An alert leads to the integration.",
+            "An alert leads to its integration, its store to how that is polled.",
             (Column("Alert", "alertname", links=(TO_INTEGRATION,)),
              Column("Severity", "severity", width=85, mappings=SEVERITIES, steps=((None, BLUE),)),
-             Column("Store", "store", width=90), Column("Integration", "integration_name", width=150),
+             Column("Store", "store", width=90, links=(TO_EXPORTER,)),
+             Column("Integration", "integration_name", width=150),
              Column("Id", "integration_id", width=60)),
             (Column("For", f"max by (alertname, severity, store, integration_name, integration_id) ({firing_for()})",
                     "s", ((None, "text"),), 80, decimals=0),),
