@@ -245,13 +245,14 @@ class Intake:
         if not batch.attempts and batch.marks is None and not batch.gaps:
             return  # all were of strangers
         self._newest_ns = max(self._newest_ns, _newest_ns(batch.attempts))
+        baseline = not self.marks.begun  # whose end is in the very batch that begins
         try:
             done = await self.commit(batch)
         except BaseException:
             self._late_gaps[:0] = [gap for gap in batch.gaps if gap.cause == "late"]
             raise
         self._mind_folded(done, left=batch.drop)
-        self._tell(done, batch.now_ns)
+        self._tell(done, batch.now_ns, baseline=baseline)
         while done.forgetful:  # the rest is shown, and other stores have their turns in between
             done = await self.commit(Batch(now_ns=batch.now_ns, forget=True))
 
@@ -370,7 +371,7 @@ class Intake:
             return self.unlogged.get(integration_id, 0)
         return sum(number for each, number in self.unlogged.items() if each not in self.tallies)
 
-    def _tell(self, done: Committed, now_ns: int) -> None:
+    def _tell(self, done: Committed, now_ns: int, *, baseline: bool) -> None:
         """The exporter's own numbers about what was committed."""
         if not self.counting:
             return
@@ -380,12 +381,11 @@ class Intake:
         for field, number in Counter([each for entry in done.fresh for each in entry.attempt.missing]).items():
             self._own.log_fields_missing.labels(store=self.name, field=field).inc(number)
         self.alive.update([entry.attempt.integration_id for entry in done.fresh])
-        if self.marks.begun:
+        if not baseline:
             observe = self._own.arrival_delay.labels(store=self.name).observe
             for created_ns in [each.attempt.created_ns for each in done.fresh if each.attempt.created_ns is not None]:
                 observe(max(0, now_ns - created_ns) / 1e9)
-        floor_ns = self.marks.floor_ns
-        if floor_ns is not None:
+        if (floor_ns := self.marks.floor_ns) is not None:
             for entry in done.fresh:
                 if entry.at_ns < floor_ns:
                     self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it

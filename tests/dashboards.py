@@ -18,9 +18,6 @@ FILES: Final = sorted((FOLDER / "dashboards").glob("*.json"))
 MACRO: Final = re.compile(r"\$\{?(\w+)")
 # Of Grafana itself, in queries and in links.
 BUILT_IN: Final = {"__all", "__rate_interval", "__url_time_range", "__data", "__value"}
-ALERT_LABELS: Final = frozenset(
-    {"alertname", "alertstate", "severity", "window", "job", "store", "integration_id", "integration_name"}
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,6 @@ def as_promql(expr: str) -> str:
 def known() -> Mapping[str, tuple[str, promql.Labels]]:
     """Each series that can be asked for, beside those of tests/promql.py → its kind and labels."""
     found: dict[str, tuple[str, promql.Labels]] = {
-        "ALERTS": ("gauge", ALERT_LABELS),
         "scrape_duration_seconds": ("gauge", promql.TARGET),
     }
     own = OwnMetrics()

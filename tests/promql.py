@@ -1,6 +1,7 @@
 """PromQL read with promql-parser: what an expression is made of, and which labels its result can have.
 
-Series are those of the exporter's own families and of the recording rules; nothing else is known here.
+Series are those of the exporter's own families, of the recording rules and of Prometheus's alerts; nothing else is known
+here.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from tests import rules
 from tests.rules import Rule
 
 TARGET: Final = frozenset({"job", "instance"})  # what every scraped series has
-TEMPLATE_QUERY: Final = re.compile(r"printf `([^`]+)`")
+# What the project's alerts have, each some of it.
+ALERT: Final = frozenset({"alertname", "severity", "window", "job", "store", "integration_id", "integration_name"})
+TEMPLATE_QUERY: Final = re.compile(r"printf `([^`]+)`[^}]*\| query")
+TEMPLATE_ID: Final = re.compile(r"\$id := printf `([^`]+)`")  # what the first %s of a query stands for
 Labels = frozenset[str]
 
 
 def exposed() -> dict[str, tuple[str, Labels]]:
     """Each series that /metrics has → its kind and labels. A histogram's base name is its native histogram."""
-    found: dict[str, tuple[str, Labels]] = {"up": ("gauge", TARGET)}
+    found: dict[str, tuple[str, Labels]] = {
+        "up": ("gauge", TARGET),
+        "ALERTS": ("gauge", ALERT | {"alertstate"}),
+        "ALERTS_FOR_STATE": ("gauge", ALERT),
+    }
 
     def add(name: str, kind: str, labels: Labels) -> None:
         if kind == "counter":
@@ -49,8 +57,11 @@ RECORDED: Final = {rule.name: rule for rule in rules.read() if not rule.is_alert
 
 def queries(rule: Rule) -> list[Any]:
     """A rule's expression and those that its texts ask."""
-    texts = [rule.expr, *(text for value in rule.annotations.values() for text in TEMPLATE_QUERY.findall(value))]
-    return [parser.parse(text.replace("%q", '"x"')) for text in texts]
+    texts = [rule.expr]
+    for value in rule.annotations.values():
+        ids = "".join(TEMPLATE_ID.findall(value))
+        texts += [text.replace("{%s", f"{{{ids}").replace("%q", '"x"') for text in TEMPLATE_QUERY.findall(value)]
+    return [parser.parse(text) for text in texts]
 
 
 def nodes(expression: Any) -> Iterator[Any]:

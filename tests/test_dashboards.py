@@ -198,10 +198,19 @@ def shows_what_is_not_there(board: Dashboard) -> Iterator[str]:
             for label in sorted(set(LEGEND.findall(target["legendFormat"])) - labels):
                 if panel.body["type"] != "heatmap" or label != "le":
                     yield f"{panel.key}: no label {label} for the legend"
-            if panel.body["type"] == "table":
-                renamed = panel.body["transformations"][-1]["options"]["renameByName"]
-                for label in sorted({each for each in renamed if not each.startswith("Value")} - labels):
-                    yield f"{panel.key}: no label {label} for a column"
+        if panel.body["type"] == "table":
+            yield from lacks_columns(panel)
+
+
+def lacks_columns(panel: dashboards.Panel) -> Iterator[str]:
+    """Rows are put together by the labels that all queries have: one query may bring more, and none may lack one."""
+    first, *others = [labels_of(target["expr"]) for target in panel.targets]
+    for labels in others:
+        for label in sorted(first - labels):
+            yield f"{panel.key}: a query without {label}, whose rows stand apart"
+    renamed = panel.body["transformations"][-1]["options"]["renameByName"]
+    for label in sorted({each for each in renamed if not each.startswith("Value")} - first.union(*others)):
+        yield f"{panel.key}: no label {label} for a column"
 
 
 def forgets_what_was_chosen(board: Dashboard) -> Iterator[str]:
@@ -267,6 +276,11 @@ BAD: list[tuple[Check, Callable[[dict[str, Any]], Any]]] = [
     (names_what_is_not_there, expr('epcc_up{shop="x"}')),
     (groups_by_what_is_not_there, expr(RATE % ("store, reason", "attempts_total", "$__rate_interval"))),
     (shows_what_is_not_there, expr(RATE % ("integration_id", "attempts_total", "$__rate_interval"))),
+    (shows_what_is_not_there, lambda board: panel(board, "Stores")["targets"][1].update(expr="sum(epcc_up)")),
+    (
+        shows_what_is_not_there,
+        lambda board: panel(board, "Stores")["transformations"][-1]["options"]["renameByName"].update(reason="Reason"),
+    ),
     (forgets_what_was_chosen, expr('epcc_up{store=~"$store"}')),
     (forgets_what_was_chosen, expr('epcc_up{job=~"$job"}')),
     (uses_a_variable_that_is_not_there, expr('epcc_up{store=~"$shop"}')),
@@ -309,6 +323,8 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     assert f"> {asked.BEHIND_SECONDS}" in by_name["EpccExporterBehind"]
     assert f"< {asked.OUTAGE_SECONDS}" in by_name["EpccExporterOutageBudgetSmall"]
     assert f">= {asked.ROW_OF_FAILURES}" in by_name["EpccIntegrationDown"]
+    recorded = promql.RECORDED["integration:epcc_integration_processing_seconds:p95_30m"].expr
+    assert recorded.rstrip().endswith(f", {asked.TIMEOUT_SECONDS}\n)")
     for factor, window in zip(asked.BURN, ("1h", "6h"), strict=True):
         assert f"ratio_rate{window} > {factor:g} * {asked.BUDGET}" in by_name["EpccIntegrationErrorBudgetBurn"]
 

@@ -57,6 +57,18 @@ async def test_with_history_count_the_reachable_list_is_the_baseline_and_shown_a
 
 
 @virtual
+async def test_how_late_logs_show_is_told_of_those_that_came_since_and_not_of_the_baseline(world: MakeWorld) -> None:
+    """Nobody saw the baseline come: its age would look like a lateness that no `lookback` covers."""
+    w = world(simple(*[-7.0 * i for i in range(1, 400)]))
+    await w.polls()
+    assert (await w.scrape())["epcc_exporter_logs_counted_total"] == 399
+    assert (await w.scrape())["epcc_exporter_arrival_delay_seconds_count"] == 0
+    w.epcc.add(log("new", at(9)))
+    await w.polls()
+    assert (await w.scrape())["epcc_exporter_arrival_delay_seconds_count"] == 1
+
+
+@virtual
 async def test_every_known_integration_has_its_series_at_zero_from_the_first_poll(world: MakeWorld) -> None:
     w = world(simple(), history="skip")
     await w.polls()

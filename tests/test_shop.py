@@ -132,6 +132,16 @@ def test_a_scenario_has_about_the_rate_that_it_is_named_for(name: str, low: floa
     assert low < len(Shop(scenario, 1, START).until(START)) / history_seconds < high
 
 
+def test_in_a_healthy_shop_no_integration_fails_more_than_it_may_or_comes_near_the_time_out() -> None:
+    shop = Shop(replace(SCENARIOS["healthy"], history_seconds=21_600.0), 1, START)
+    logs = shop.until(START)
+    for integration in shop.integrations:
+        own = [log for log in logs if log.integration_id == integration.id]
+        assert len(own) > 500
+        assert sum(not log.succeeded for log in own) < 0.005 * len(own)
+        assert sum((log.processing_time or 0) > 5 for log in own) < 0.01 * len(own)
+
+
 def test_an_empty_shop_has_integrations_and_no_logs() -> None:
     shop = Shop(SCENARIOS["empty"], 1, START)
     assert len(shop.integrations) == 6

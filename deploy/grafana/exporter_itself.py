@@ -6,6 +6,7 @@ from typing import Final
 
 from deploy.grafana.model import (
     ADDRESS,
+    ANY,
     CODES,
     DATASOURCE,
     GREEN,
@@ -37,7 +38,7 @@ LAG: Final = f"store:epcc_exporter_complete_through_lag_seconds:min{{{STORES}}}"
 ENOUGH: Final = ((None, RED), (OUTAGE_SECONDS, YELLOW), (3600, GREEN))
 FAILED: Final = words(v0=("Failed", RED), v1=("Good", GREEN))
 NO_EXPORTER: Final = "No exporter is scraped"
-NO_POLL: Final = "No poll has ended yet"
+NO_POLL: Final = "No exporter is scraped, or no poll has ended yet"
 NO_LAG: Final = "No complete walk yet, or no rules loaded"
 
 
@@ -54,7 +55,8 @@ def _now() -> Row:
         stat("Processes down", "Exporters that Prometheus knows and cannot scrape.",
              f"sum(up{{{PROCESSES}}} == bool 0)", unit="none", empty=NO_EXPORTER, steps=bound((1, RED))),
         stat("Stores not polled", "Stores whose last poll failed. Why: see Polls.",
-             f"sum(max by (store) (epcc_up{{{HERE}}}) == bool 0)", unit="none", empty=NO_POLL, steps=bound((1, RED))),
+             f"sum(max by (store) (epcc_up{{{HERE}}}) == bool 0)", unit="none", empty=NO_EXPORTER,
+             steps=bound((1, RED))),
         stat("Counted up to",
              "How long ago all logs have been counted up to, in the store that is farthest behind. "
              "Up to half a lookback is usual; red is where EpccExporterBehind begins.",
@@ -62,8 +64,9 @@ def _now() -> Row:
              steps=bound((BEHIND_SECONDS, RED)), defaults={"decimals": 0}),
         stat("Outage budget",
              "How long the exporter may be down before logs pass EPCC's offset limit, in the store "
-             "that has the least.", f"min(epcc_exporter_outage_budget_seconds{{{HERE}}})", unit="s",
-             empty="Any: too few logs, or no offset limit", steps=ENOUGH, defaults={"decimals": 0}),
+             "that has the least. Any: there are too few logs to reach a limit, or there is none.",
+             f"min(epcc_exporter_outage_budget_seconds{{{HERE}}})", unit="s",
+             empty=NO_EXPORTER, steps=ENOUGH, defaults={"decimals": 0, "mappings": list(ANY)}),
         stat("Gaps open",
              "Stretches of time in which logs may have been missed, and that have not passed out of "
              "the lookback: numbers may be too small.",
@@ -71,7 +74,7 @@ def _now() -> Row:
              steps=bound((1, ORANGE))),
         stat("Refused by EPCC", "Answers 401, 403 and 429, a minute: credentials or rate.",
              f'sum(rate(epcc_exporter_api_requests_total{{{HERE}, code=~"401|403|429"}}[$__rate_interval])) * 60 '
-             f"or 0 * sum(up{{{PROCESSES}}})", unit="cpm", empty=NO_EXPORTER,
+             f"or 0 * sum(up{{{PROCESSES}}} == 1)", unit="cpm", empty=NO_EXPORTER,
              steps=bound((0.001, ORANGE)), defaults={"decimals": 1}),
         stat("Configuration",
              "Whether the last load of the configuration succeeded; Old: it runs with the last "
@@ -105,7 +108,7 @@ def _stores() -> Panel:
                 Column("Counted up to", f"max by (store) ({LAG})", "s", bound((BEHIND_SECONDS, RED)), 130, decimals=0),
                 Column("Pages of the last walk", own("walk_pages"), "none", width=170),
                 Column("Outage budget", f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}})", "s",
-                       ENOUGH, 130, decimals=0),
+                       ENOUGH, 130, ANY, decimals=0),
                 Column("Gaps open", f"max by (store) (sum without (cause) (epcc_exporter_gap_open{{{HERE}}}))", "none",
                        bound((1, ORANGE)), 100),
                 Column("Series held", own("series_held"), "none", width=110),
@@ -168,7 +171,7 @@ def _asked() -> Row:
         graph("Outage budget",
               "How long the exporter may be down before logs pass EPCC's offset limit, at the "
               "present rate. The line is where EpccExporterOutageBudgetSmall begins.",
-              Query(f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}})", "{{store}}"), unit="s",
+              Query(f"min by (store) (epcc_exporter_outage_budget_seconds{{{HERE}}}) < Inf", "{{store}}"), unit="s",
               empty="Any outage: too few logs to reach an offset limit, or there is none",
               steps=((None, RED), (OUTAGE_SECONDS, "transparent"))),
     ))  # fmt: skip

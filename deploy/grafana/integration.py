@@ -35,6 +35,7 @@ from deploy.grafana.promql import (
     BURN,
     DELIVERY_INTERVAL,
     ROW_OF_FAILURES,
+    TIMEOUT_SECONDS,
     a_minute,
     buckets,
     budget_left,
@@ -46,8 +47,7 @@ UID: Final = "epcc-integration"
 EXPORTER: Final = "epcc-exporter"
 ONE: Final = 'job=~"$job", store="$store", integration_id="$integration"'
 NO_ATTEMPT: Final = "No attempt in this time"
-NOT_CHOSEN: Final = "Not known: is it chosen above?"
-TIMEOUT_SECONDS: Final = 10  # EPCC waits no longer for a receiver
+NOT_CHOSEN: Final = "Not chosen, or no exporter"
 NAME_AND_ID: Final = '/integration_id="(?<value>[^"]*)",integration_name="(?<text>.*?)",(?:integration_type|job)=/'
 
 
@@ -83,12 +83,13 @@ def _now() -> Row:
         stat("Jobs not delivered",
              "Events that it has been offered and has not taken yet, the latest attempt "
              "within 24 hours. EPCC tries again, and at some time gives up.", _of("jobs_failing"), unit="none",
-             empty="Not known", steps=bound((1, YELLOW), (20, ORANGE))),
+             empty=NOT_CHOSEN, steps=bound((1, YELLOW), (20, ORANGE))),
         stat("Jobs without a log",
              "Jobs that EPCC lists, and no log of an attempt: whether they arrived, only the "
-             "receiver can say.", _of("jobs_unlogged"), unit="none", empty="Not looked for", steps=bound((1, ORANGE))),
+             "receiver can say.", _of("jobs_unlogged"), unit="none",
+             empty="Not looked for, or no exporter", steps=bound((1, ORANGE))),
         stat("Last success", "How long ago. In a quiet hour that is no failure: see State.",
-             f"time() - {_of('last_success_timestamp_seconds')}", unit="s", empty="None seen",
+             f"time() - {_of('last_success_timestamp_seconds')}", unit="s", empty="None seen, or no exporter",
              defaults={"decimals": 0}),
         stat("Slowest twentieth",
              "One attempt in twenty took this long or longer, in the last half hour. EPCC "
@@ -152,7 +153,8 @@ def _latency() -> Row:
         _over_time("Quantiles",
                    "Half of the attempts took less than p50, one in twenty more than p95, one in a "
                    "hundred more than p99. From the native histogram where Prometheus keeps it (at "
-                   "most 4.4 % off), else from the classic buckets. A dot is a job; click it to see "
+                   "most 4.4 % off), else from the classic buckets, where what timed out counts as "
+                   f"{TIMEOUT_SECONDS} s. A dot is a job; click it to see "
                    "its attempts. The line is EPCC's time-out.",
                    Query(quantile(0.5, name, ONE), "p50"), Query(quantile(0.95, name, ONE), "p95", exemplars=True),
                    Query(quantile(0.99, name, ONE), "p99"), unit="s", empty=NO_ATTEMPT,

@@ -169,10 +169,19 @@ class Column:
 
 
 def table(
-    title: str, text: str, labels: Sequence[Column], numbers: Sequence[Column], *, sort: str, empty: str, **more: Any
+    title: str,
+    text: str,
+    labels: Sequence[Column],
+    numbers: Sequence[Column],
+    *,
+    sort: str | Sequence[str],
+    empty: str,
+    **more: Any,
 ) -> Panel:
-    """The labels' columns, the numbers', and labels again (`last`). Where queries differ in labels, rows fall apart."""
+    """The labels' columns, the numbers', and labels again (`last`). All queries have the first one's
+    labels, or rows fall apart; one may bring more. `hidden`: sources that are asked for and not shown."""
     last: Sequence[Column] = more.pop("last", ())
+    descending: bool = more.pop("descending", True)
     refs = [chr(ord("A") + place) for place in range(len(numbers))]
     values = [f"Value #{ref}" for ref in refs] if len(refs) > 1 else ["Value"]
     sources = [*(column.source for column in labels), *values, *(column.source for column in last)]
@@ -189,7 +198,7 @@ def table(
     merge: tuple[Json, ...] = ({"id": "merge", "options": {}},) if len(refs) > 1 else ()
     options = {
         "showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "countRows": False},
-        "sortBy": [{"displayName": sort, "desc": more.pop("descending", True)}],
+        "sortBy": [{"displayName": name, "desc": descending} for name in ((sort,) if isinstance(sort, str) else sort)],
     }  # fmt: skip
     width, height = more.pop("width", 24), more.pop("height", 8)
     defaults = {"color": {"mode": "thresholds"}, "custom": {"align": "auto", "cellOptions": {"type": "auto"}}}
@@ -202,7 +211,8 @@ def table(
 
 
 def _override(column: Column) -> Json:
-    properties: list[Json] = [{"id": "unit", "value": column.unit or "none"}]
+    # The panel's own text says why all of it is empty, which is not what one cell without a value means.
+    properties: list[Json] = [{"id": "unit", "value": column.unit or "none"}, {"id": "noValue", "value": "-"}]
     if column.steps:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         properties.append({"id": "thresholds", "value": {"mode": "absolute", "steps": steps}})
@@ -227,13 +237,11 @@ def colored(name: str, color: str) -> Json:
 
 
 # The same colour for the same reason, and none of a failure is green.
-REASONS: Final = tuple(
-    colored(reason, color)
-    for reason, color in (
-        ("http_5xx", RED), ("http_4xx", ORANGE), ("http_3xx", BLUE), ("timeout", YELLOW), ("connection", "purple"),
-        ("dns", "light-purple"), ("tls", "dark-purple"), ("other", GREY),
-    )
+REASON_COLORS: Final = (
+    ("http_5xx", RED), ("http_4xx", ORANGE), ("http_3xx", BLUE), ("timeout", YELLOW), ("connection", "purple"),
+    ("dns", "light-purple"), ("tls", "dark-purple"), ("other", GREY),
 )  # fmt: skip
+REASONS: Final = tuple(colored(reason, color) for reason, color in REASON_COLORS)
 CODES: Final = tuple(
     {
         "matcher": {"id": "byRegexp", "options": f"/^{first}/"},
@@ -255,6 +263,19 @@ def words(**of: tuple[str, str]) -> tuple[Json, ...]:
         key[1:]: {"text": text, "color": color, "index": place} for place, (key, (text, color)) in enumerate(of.items())
     }
     return ({"type": "value", "options": options},)
+
+
+REASON: Final = (
+    {
+        "type": "value",
+        "options": {
+            reason: {"text": reason, "color": color, "index": place}
+            for place, (reason, color) in enumerate(REASON_COLORS)
+        },
+    },
+)
+# What Prometheus writes as +Inf, which Grafana would show in years.
+ANY: Final = ({"type": "value", "options": {"Infinity": {"text": "Any", "color": GREEN, "index": 0}}},)
 
 
 def bound(*steps: Step) -> tuple[Step, ...]:

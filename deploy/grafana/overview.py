@@ -13,6 +13,7 @@ from deploy.grafana.model import (
     GREY,
     JOB,
     ORANGE,
+    REASON,
     REASONS,
     RED,
     YELLOW,
@@ -43,7 +44,9 @@ from deploy.grafana.promql import (
     budget_left,
     failed_share,
     firing,
+    firing_for,
     firing_labels,
+    mostly,
     named,
     per_integration,
 )  # fmt: skip
@@ -55,6 +58,7 @@ EXPORTER: Final = "epcc-exporter"
 LAG: Final = f"store:epcc_exporter_complete_through_lag_seconds:min{{{STORES}}}"
 NO_RULES: Final = "No rules loaded, or no exporter"
 NO_EXPORTER: Final = "No exporter is scraped"
+NOTHING: Final = "Nothing yet, no exporter, or no rules"
 NO_TRAFFIC: Final = "No attempt in this time"
 THIRTY: Final = f"the last {BUDGET_DAYS} days, or what Prometheus has of them"
 PERCENT_BURN: Final = tuple(factor * BUDGET for factor in BURN)
@@ -85,7 +89,7 @@ def _now() -> Row:
                 ', severity!="critical"', ORANGE),
         stat("Integrations down", f"Enabled integrations whose last {ROW_OF_FAILURES} attempts, or more, all failed.",
              f"sum(({row_of_failures} >= bool {ROW_OF_FAILURES}) and on (store, integration_id) {enabled})",
-             unit="none", empty="No enabled integration, or no rules", steps=bound((1, RED))),
+             unit="none", empty="No exporter, no rules, or none enabled", steps=bound((1, RED))),
         stat("Jobs not delivered",
              "Events that an integration has been offered and has not taken yet. EPCC tries "
              "again, and at some time gives up: a job counts here for 24 hours after its last "
@@ -103,12 +107,12 @@ def _now() -> Row:
              defaults={"decimals": 0}, links=(TO_EXPORTERS,)),
         stat("Success, 30 d", f"Of all attempts of {THIRTY}. The objective is {1 - BUDGET:.0%}.",
              f"1 - {failed_share(STORES, by='')}", unit="percentunit",
-             empty="No attempt yet, or no rules", steps=((None, RED), (1 - BUDGET, GREEN)), defaults={"decimals": 2}),
+             empty=NOTHING, steps=((None, RED), (1 - BUDGET, GREEN)), defaults={"decimals": 2}),
         stat("Worst budget",
              f"What the worst integration has left of the {BUDGET:.0%} of attempts that may fail in "
              f"{THIRTY}. Below 0 it is overspent.",
              f"min({budget_left(STORES, by='store, integration_id')})", unit="percentunit",
-             empty="No attempt yet, or no rules", steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
+             empty=NOTHING, steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
              defaults={"decimals": 0}),
         *_lists(),
     ))  # fmt: skip
@@ -119,13 +123,16 @@ def _lists() -> tuple[Panel, ...]:
     return (
         table(
             "Alerts that fire",
-            "What deploy/prometheus/ alerts on; deploy/runbooks.md says what to do. An alert leads to the integration.",
+            "What deploy/prometheus/ alerts on, and for how long it has been so; deploy/runbooks.md says what to do. "
+            "An alert leads to its integration, its store to how that is polled.",
             (Column("Alert", "alertname", links=(TO_INTEGRATION,)),
              Column("Severity", "severity", width=85, mappings=SEVERITIES, steps=((None, BLUE),)),
-             Column("Store", "store", width=90), Column("Integration", "integration_name", width=150),
+             Column("Store", "store", width=90, links=(TO_EXPORTER,)),
+             Column("Integration", "integration_name", width=150),
              Column("Id", "integration_id", width=60)),
-            (Column("Firing", f"max by (alertname, severity, store, integration_name, integration_id) ({firing()})"),),
-            sort="Severity", descending=False, empty="Nothing fires", width=11, height=7, hidden=("Value",),
+            (Column("For", f"max by (alertname, severity, store, integration_name, integration_id) ({firing_for()})",
+                    "s", ((None, "text"),), 80, decimals=0),),
+            sort="Severity", descending=False, empty="Nothing fires", width=11, height=7,
         ),
         table(
             "Stores", "Each store and whether its numbers can be believed. A store's name leads to how it is polled.",
@@ -153,13 +160,19 @@ def _integrations() -> Panel:
     def shown(what: str) -> str:
         return named(per_integration(f"epcc_integration_{what}{{{STORES}}}"))
 
+    row = per_integration(f"epcc_integration_consecutive_failures{{{STORES}}}")
+    enabled = f"integration:epcc_integration_info:enabled{{{STORES}}}"
     succeeded = per_integration(f"epcc_integration_last_success_timestamp_seconds{{{STORES}}}")
     return table(
         "Integrations, worst first",
-        "Those that fail most stand at the top. A name leads to the integration. Without a value: no attempt in "
-        "that time.",
-        (Column("Store", "store", width=110), Column("Integration", "integration_name", links=(TO_INTEGRATION,))),
-        (Column("Failing, 1 h", recorded("attempt_failures:ratio_rate1h"), "percentunit",
+        f"Those that are down ({ROW_OF_FAILURES} failures in a row or more) stand at the top, then those that fail "
+        "most, with the reason that failures of the last hour have most often. A name leads to the integration. "
+        "Without a value: no attempt in that time, or switched off.",
+        (Column("Store", "store", width=90), Column("Integration", "integration_name", links=(TO_INTEGRATION,)),
+         Column("Reason", "reason", width=100, steps=((None, "text"),), mappings=REASON)),
+        (Column("Down", named(f"({row} >= bool {ROW_OF_FAILURES}) and on (store, integration_id) {enabled}"), "none",
+                ((None, GREEN), (1, RED)), 70, words(v0=("No", GREEN), v1=("Yes", RED))),
+         Column("Failing, 1 h", recorded("attempt_failures:ratio_rate1h"), "percentunit",
                 bound((BUDGET, ORANGE), (PERCENT_BURN[0], RED)), 110, decimals=1),
          Column("Failed in a row", shown("consecutive_failures"), "none",
                 bound((1, YELLOW), (ROW_OF_FAILURES, RED)), 120),
@@ -172,9 +185,11 @@ def _integrations() -> Panel:
          Column("Budget left", named(budget_left(STORES, by="store, integration_id")), "percentunit",
                 ((None, RED), (0, ORANGE), (0.25, GREEN)), 110, decimals=0),
          Column("Switched on", shown("enabled"), "none", ((None, GREY), (1, GREEN)), 105,
-                mappings=words(v0=("No", GREY), v1=("Yes", GREEN)))),
-        sort="Failing, 1 h", empty="No integration is known: EPCC lists none, or no rules are loaded", height=9,
-        last=(Column("Id", "integration_id", width=110),),
+                mappings=words(v0=("No", GREY), v1=("Yes", GREEN))),
+         Column("Failures", mostly(f"epcc_integration_attempt_failures_total{{{STORES}}}"))),
+        sort=("Down", "Failing, 1 h"), height=9,
+        empty="No integration is known: no exporter is scraped, EPCC lists none, or no rules are loaded",
+        last=(Column("Id", "integration_id", width=60),), hidden=("Value #K",), interval="1h",
     )  # fmt: skip
 
 
@@ -186,13 +201,13 @@ def _objective() -> Row:
               f"Of the {BUDGET:.0%} of attempts that may fail in {THIRTY}, by integration: full is "
               "untouched, empty is spent or overspent.",
               (Query(f"sort({left})", "{{store}}: {{integration_name}}", instant=True),), "bargauge", "percentunit",
-              "No attempt yet, or no rules", 9, 9, ((None, RED), (0, ORANGE), (0.25, GREEN)),
+              NOTHING, 9, 9, ((None, RED), (0, ORANGE), (0.25, GREEN)),
               {"displayMode": "basic", "orientation": "horizontal", "valueMode": "color", "showUnfilled": True,
                "namePlacement": "left", "sizing": "auto", "minVizHeight": 16, "minVizWidth": 8, "maxVizHeight": 40,
                "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
                "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []}},
               {"min": 0, "max": 1, "decimals": 0, "color": {"mode": "thresholds"},
-               "mappings": [unknown("No attempt yet, or no rules")]}),
+               "mappings": [unknown(NOTHING)]}),
         graph("How fast the budget burns",
               "Failing share of the last hour by what may fail. At 1 the budget lasts "
               f"just its {BUDGET_DAYS} days; the lines at {BURN[1]:g} and {BURN[0]:g} "

@@ -12,6 +12,7 @@ BUDGET: Final = 0.01  # share of attempts that may fail: what integrations.rules
 BUDGET_DAYS: Final = 30
 BEHIND_SECONDS: Final = 1200  # EpccExporterBehind
 OUTAGE_SECONDS: Final = 600  # EpccExporterOutageBudgetSmall
+TIMEOUT_SECONDS: Final = 10  # EPCC waits no longer for a receiver
 ROW_OF_FAILURES: Final = 5  # EpccIntegrationDown
 BURN: Final = (14.4, 6.0)  # EpccIntegrationErrorBudgetBurn: what pages within an hour, within six
 # A store is polled each 30 s: a rate over less than a few minutes would show polls, and not deliveries.
@@ -63,11 +64,23 @@ def budget_left(selector: str, *, by: str) -> str:
 
 
 def quantile(q: float, name: str, selector: str) -> str:
-    """From the native histogram where Prometheus has one, from the classic buckets where not; never NaN, which is what
-    nothing has for a quantile."""
+    """From the native histogram where Prometheus has one, from the classic buckets where not, and there at most EPCC's
+    time-out, as recorded; never NaN, which is what nothing has for a quantile."""
+    classic = f"histogram_quantile({q}, sum by (le) (rate({name}_bucket{{{selector}}}[$__rate_interval])))"
     return (
         f"(histogram_quantile({q}, sum(rate({name}{{{selector}}}[$__rate_interval]))) or "
-        f"histogram_quantile({q}, sum by (le) (rate({name}_bucket{{{selector}}}[$__rate_interval])))) >= 0"
+        f"clamp_max({classic}, {TIMEOUT_SECONDS})) >= 0"
+    )
+
+
+def mostly(series: str) -> str:
+    """The reason that each integration's failures have most often, by name; it needs `interval` of the time that it
+    speaks of."""
+    by_reason = f"sum by (store, integration_id, reason) ({once(f'increase({series}[$__rate_interval])')}) > 0"
+    return (
+        "max by (store, integration_id, integration_name, reason) "
+        f"(topk by (store, integration_id) (1, {by_reason}) "
+        f"* on (store, integration_id) group_left (integration_name) {NAMED})"
     )
 
 
@@ -84,10 +97,18 @@ def or_0(expr: str, there: str) -> str:
     return f"{expr} or 0 * {there}"
 
 
+OURS: Final = 'alertname=~"Epcc.+", job=~"$job", store=~"$store|"'
+
+
 def firing_labels(more: str = "") -> str:
     """What the project's alerts have that fire for the chosen stores, or for none in particular."""
-    return f'alertname=~"Epcc.+", alertstate="firing", job=~"$job", store=~"$store|"{more}'
+    return f'{OURS}, alertstate="firing"{more}'
 
 
 def firing(more: str = "") -> str:
     return f"ALERTS{{{firing_labels(more)}}}"
+
+
+def firing_for() -> str:
+    """Seconds since the expression of each alert that fires began to hold."""
+    return f"time() - ALERTS_FOR_STATE{{{OURS}}} and ignoring (alertstate) {firing()}"

@@ -8,6 +8,7 @@ each second instead of every 15, and the exporter polls every 0.2 s instead of e
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 FASTER = 45
 POLL, SCRAPE, EVALUATION = 0.2, 1.0, 1.0
-SLACK_SECONDS = 10.0  # of a machine with other things to do
+SLACK_SECONDS = 20.0  # of a machine with other things to do; what is waited for in vain ends the test after 30
 SHIPPING, ERP = Integration("shipping", "Order shipping"), Integration("erp", "ERP sync")
 
 
@@ -113,9 +114,10 @@ async def test_a_broken_receiver_wakes_somebody_with_the_reason_and_lets_them_sl
                 "alertname": "EpccIntegrationDown", "severity": "critical", "store": "acme", "integration_id": "shipping",
                 "integration_name": "Order shipping", "job": "", "instance": "",
             }  # fmt: skip
-            assert page["annotations"]["description"] == (
-                "Order shipping of store acme is down: its last 6 attempts failed, and none has succeeded since. "
-                "Reason: http_5xx, the receiver answers 503."
+            assert re.fullmatch(
+                r"Order shipping of store acme is down: its last 6 attempts failed, and the last success was \d[\w. ]* ago\. "
+                r"Reason: http_5xx, the receiver answers 503\.",
+                page["annotations"]["description"],
             )
             assert page["annotations"]["runbook_url"] == "deploy/runbooks.md#epccintegrationdown"
             _, other = await phone.rings("page", "EpccIntegrationDown", "firing", integration_name="ERP sync")

@@ -160,7 +160,7 @@ async def by_hour(prometheus: Prometheus, expression: str, hours: list[int]) -> 
     found: dict[int, hourly.Answer] = {}
     for each in answer["result"]:
         labels = each["metric"]
-        [key] = {labels.get(name) for name in KEYS} - {None} or {""}
+        key = next((labels[name] for name in KEYS if name in labels), "")
         for at, value in each["values"]:
             there = found.setdefault(int(at), {})
             assert key not in there, (expression, key)
