@@ -164,7 +164,6 @@ def settle(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     """
     for key, job in jobs.items():
         tally = book.tally(key[0])
-        book.jobs[key] = job
         book.changed_jobs[key] = job
         if job.delivered_ns is not None and job.first_ns < job.delivered_ns:
             _observe_delivery(tally, job)
@@ -174,7 +173,6 @@ def settle(book: Book, jobs: Mapping[JobKey, Job]) -> None:
 def cease_failing(book: Book, jobs: Mapping[JobKey, Job]) -> None:
     """Jobs whose last attempt is JOB_FAILING_NS ago: EPCC has given up on them, and so does the gauge."""
     for key, job in jobs.items():
-        book.jobs[key] = job
         book.changed_jobs[key] = job
         if job.failing:
             job.failing = False

@@ -14,6 +14,7 @@ from tests.test_records import SAMPLE
 
 GOOD = {**SAMPLE, "id": "good"}
 NAMELESS = {**SAMPLE, "id": "nameless", "relationships": None}
+UNRELATED = {name: value for name, value in NAMELESS.items() if name != "relationships"}
 ODD = {"id": ["odd"]}
 
 
@@ -31,7 +32,7 @@ def test_a_record_beside_an_odd_one_is_read_as_it_would_be_alone() -> None:
 
 
 def test_a_record_that_names_no_integration_is_of_the_list_that_was_asked_odd_neighbours_or_not() -> None:
-    for records in ([NAMELESS], [NAMELESS, ODD]):
+    for records in ([NAMELESS], [NAMELESS, ODD], [UNRELATED], [UNRELATED, ODD]):
         (read,) = read_page(page(*records), "int-asked").attempts
         assert (read.integration_id, read.job_id, read.missing) == ("int-asked", None, ("job",))
 
@@ -78,3 +79,9 @@ def test_a_status_is_a_code_from_100_to_599_however_it_is_written(given: Any, re
 @pytest.mark.parametrize("zone", ["Z", "z", "", "+00:00", "+0000"])
 def test_utc_may_be_written_in_any_way_or_not_at_all(zone: str) -> None:
     assert values.read_time(f"2017-10-30T18:16:27{zone}") == 1_509_387_387_000_000_000
+
+
+@pytest.mark.parametrize("between", ["x", " ", "0"])
+def test_a_fraction_stands_behind_a_point_or_a_comma(between: str) -> None:
+    assert values.read_time(f"2017-10-30T18:16:27{between}123Z") is None
+    assert values.read_time("2017-10-30T18:16:27,123Z") == 1_509_387_387_123_000_000
