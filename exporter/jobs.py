@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.ledger import Book, Job, JobKey
 from exporter.statefile import JOB_REFS, insert, job_hash
 
+LOOKS: Final = 8  # jobs looked at for each new one: what can be forgotten is an eighth of all at most
+LOOKS_MIN: Final = 1_000  # at each time
 _CHUNK: Final = 500  # jobs looked up by one statement
 _MARKS: Final = ", ".join("?" * _CHUNK)
+
+
+@dataclass(slots=True)
+class Turn:
+    """Where the look for jobs that can be forgotten goes on: round and round, so that it costs what is new and not what
+    is kept. It lives with the process, and begins with one look at all."""
+
+    after: int = 0  # the ref that was looked at last
+    due: int = 1 << 62  # how many more are to be looked at
 
 
 class Jobs:
@@ -22,9 +34,10 @@ class Jobs:
 
     _COLUMNS: Final = "first_ns, last_ns, first_known, delivered_ns, counted, failing, pending, ref"
 
-    def __init__(self, connection: sqlite3.Connection, ref: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, ref: int, turn: Turn | None = None) -> None:
         self.connection = connection
         self.ref = ref
+        self._turn = Turn() if turn is None else turn
         self._hashes: dict[JobKey, int] = {}  # of the keys that were looked for
         self._refs = (ref * JOB_REFS, (ref + 1) * JOB_REFS - 1)
 
@@ -67,15 +80,25 @@ class Jobs:
                 job.ref = last
                 rows.append((last, self.ref, self._hashes[key], *key, *_fields(job)))
         insert(self.connection, "INSERT INTO job", rows)
+        self._turn.due += LOOKS * len(rows)
 
-    def forget(self, keep_ns: int, old_ns: int, most: int) -> int:
-        """Deletes jobs whose last attempt was before `keep_ns`, of undelivered ones before `old_ns`; how many, of
-        `most` at most."""
-        return self.connection.execute(
-            "DELETE FROM job WHERE ref IN (SELECT ref FROM job WHERE ref BETWEEN ? AND ? AND last_ns < ?"
-            " AND NOT pending AND (delivered_ns IS NOT NULL OR last_ns < ?) LIMIT ?)",
-            (*self._refs, keep_ns, old_ns, most),
-        ).rowcount
+    def forget(self, keep_ns: int, old_ns: int, most: int) -> bool:
+        """Deletes jobs whose last attempt was before `keep_ns`, of undelivered ones before `old_ns`, among those whose
+        turn it is, `most` at most. True: the turn of more has come."""
+        turn, (first, last) = self._turn, self._refs
+        after = max(turn.after, first - 1)
+        turn.due = max(turn.due, LOOKS_MIN)
+        number = min(turn.due, most)
+        until = self.connection.execute(
+            "SELECT ref FROM job WHERE ref > ? AND ref <= ? ORDER BY ref LIMIT 1 OFFSET ?", (after, last, number - 1)
+        ).fetchone()
+        self.connection.execute(
+            "DELETE FROM job WHERE ref > ? AND ref <= ? AND last_ns < ? AND NOT pending"
+            " AND (delivered_ns IS NOT NULL OR last_ns < ?)",
+            (after, last if until is None else until[0], keep_ns, old_ns),
+        )
+        turn.after, turn.due = (0, 0) if until is None else (until[0], turn.due - number)
+        return turn.due > 0
 
     def drop(self, integration_id: str) -> None:
         self.connection.execute(

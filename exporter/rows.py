@@ -22,7 +22,7 @@ from exporter.statefile import DamagedError, insert
 from exporter.tally import Tally
 
 RANGE_TIMES: Final = 4  # ids read for a page's stretch of time, by the page's length, before they are asked for singly
-FORGET_MAX: Final = 10_000  # ids, and jobs, that one transaction deletes: some 50 ms
+FORGET_MAX: Final = 10_000  # ids that one transaction deletes, and jobs that it looks at: some 50 ms
 _DIGEST_MASK: Final = (1 << 63) - 1
 
 
@@ -181,8 +181,8 @@ def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> bool:
     jobs.write(book)
     if marks.keep_ns is None:
         return False
-    jobs_gone = jobs.forget(marks.keep_ns, old_ns, FORGET_MAX)
-    until_ns, more = marks.keep_ns, False
+    more = jobs.forget(marks.keep_ns, old_ns, FORGET_MAX)
+    until_ns = marks.keep_ns
     first_kept = connection.execute(
         "SELECT created_ns FROM seen WHERE store = ? AND created_ns < ? ORDER BY created_ns LIMIT 1 OFFSET ?",
         (ref, until_ns, FORGET_MAX),
@@ -193,7 +193,7 @@ def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> bool:
     connection.execute(
         "DELETE FROM gap WHERE store = ? AND to_ns < ? AND found_ns < ?", (ref, marks.keep_ns, marks.keep_ns)
     )
-    return more or jobs_gone == FORGET_MAX
+    return more
 
 
 def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, condition: str, *values: int) -> None:

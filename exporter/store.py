@@ -10,13 +10,13 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from exporter import ledger, seam, statefile
 from exporter.folding import Room, series_of
-from exporter.jobs import Jobs
+from exporter.jobs import Jobs, Turn
 from exporter.ledger import Book
 from exporter.records import Attempt
 from exporter.rows import (
@@ -54,6 +54,7 @@ class _Held:
     marks: Marks
     tallies: dict[str, Tally]
     series: int = 0  # of all tallies
+    turn: Turn = field(default_factory=Turn)
 
     def replace(self, integration_id: str, tally: Tally | None) -> None:
         """What is committed of an integration; None: it leaves."""
@@ -250,7 +251,7 @@ class Store:
         room = Room(held.tallies, batch.max_series - held.series)
         batch.attempts = room.fold(batch.attempts, batch.excluded)
         done.fresh = insert_ids(connection, ref, batch, held.marks.keep_ns, done)
-        jobs = Jobs(connection, ref)
+        jobs = Jobs(connection, ref, held.turn)
         done.fresh = [entry for entry in done.fresh if entry.attempt.integration_id not in batch.excluded]
         wanted = {(e.attempt.integration_id, e.attempt.job_id) for e in done.fresh if e.attempt.job_id is not None}
         book = Book(

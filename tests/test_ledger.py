@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import rows
+from exporter import jobs, rows
 from exporter.records import Attempt
 from exporter.rows import Batch, Marks
 from exporter.statefile import NAME, LockedError, NewerStateError
@@ -319,19 +319,37 @@ def test_a_transaction_forgets_so_many_and_says_whether_more_is_left(
     left = []
     done = ledger.store.commit("acme", Batch(now_ns=NOW, marks=marks, forget=True))
     while done.forgetful:
-        left.append(ids(ledger))
+        left.append(rows_of(ledger, "seen"))
         done = ledger.store.commit("acme", Batch(now_ns=NOW, forget=True))
     assert left == ([15, 4] if spread else [1, 1])
-    assert ids(ledger) == 1
+    assert rows_of(ledger, "seen") == 1
     assert ledger.store.job_owners("acme", "young", ["int-1"]) == ["int-1"]
     assert ledger.store.job_owners("acme", "j24", ["int-1"]) == []
     assert ledger.tally.attempts == 26
     ledger.restart()  # where the sums must agree
 
 
-def ids(ledger: Ledger) -> int:
+def rows_of(ledger: Ledger, table: str) -> int:
     def counted(connection: sqlite3.Connection) -> int:
-        (number,) = connection.execute("SELECT count(*) FROM seen").fetchone()
+        (number,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  the test's own
         return int(number)
 
     return ledger.store._reading(counted)
+
+
+def test_a_look_at_what_can_be_forgotten_costs_what_is_new_and_comes_round_to_every_job(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LOOKS_MIN", 10)
+    ledger.enter(*(attempt(f"a{number}", NOW + number, job_id=f"j{number}") for number in range(100)))
+    ledger.mark(floor_ns=NOW, keep_ns=NOW)  # looks at all, for the first time, and all are kept
+    left = []
+    for number in range(4):
+        if number == 2:
+            ledger.enter(attempt("young", NOW + HOUR, job_id="young"))
+        ledger.mark(floor_ns=NOW + SECOND, keep_ns=NOW + SECOND)
+        left.append(rows_of(ledger, "job"))
+    assert left == [90, 80, 71, 61]
+    ledger.restart()  # and it looks at all again
+    ledger.mark(floor_ns=NOW + SECOND, keep_ns=NOW + SECOND)
+    assert rows_of(ledger, "job") == 1
