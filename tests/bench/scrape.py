@@ -1,7 +1,8 @@
 """What a scrape costs, against prometheus_client in the same run: `.venv/bin/python -m tests.bench.scrape`.
 
 The exporter's page, from its state on disk, in a process of its own, read here over HTTP as a scraper reads it: at rest,
-and each time after a poll that has changed 1 % of the integrations (decoded, committed, published). Beside it the same
+each time after a poll that has changed 1 % of the integrations (decoded, committed, published), and while such polls go on
+without a pause. Beside it the same
 series in prometheus_client, at its best, and what the machine itself needs to move the bytes.
 """
 
@@ -35,13 +36,14 @@ NUMBER = 100
 SECONDS = 4.0
 TICK_SECONDS = 0.001
 CHANGED_SHARE = 0.01
-HEAD = ("page", "MB", "render ms: rest", "changed", "client", "x", "HTTP ms: rest", "changed", "client", "x", "loop ms",
-        "copy ms", "socket ms")  # fmt: skip
+HEAD = ("page", "MB", "render ms: rest", "changed", "client", "x", "HTTP ms: rest", "changed", "client", "x",
+        "committing", "loop ms", "copy ms", "socket ms")  # fmt: skip
 MEANING = """\
 Times are p50 / p99 in ms, of {number} or as many as {seconds:g} s allow (of fewer than 100, p99 is the highest). render: the page in
 memory; HTTP: from the request to the last byte. rest: nothing new since the last scrape; changed: 1 % of the
 integrations are. client: prometheus_client {version} with the same series, ready-made; x: its p50 by ours, changed.
-loop: the longest that a timer of 1 ms came late in the exporter's event loop during a scrape after a change.
+committing: over HTTP too, while one such change after the other is decoded, committed and published without a pause.
+loop: the longest that a timer of 1 ms came late in the exporter's event loop during a scrape after a change, or then.
 copy: the page's bytes copied in memory; socket: sent through the loopback device, p50.
 """
 
@@ -59,6 +61,7 @@ class Line:
     http_rest: Sequence[float]
     http_changed: Sequence[float]
     http_client: Sequence[float]
+    http_committing: Sequence[float]
     late: float  # of the event loop's timer, at most
     copy: float
     sent: float
@@ -84,6 +87,7 @@ class Target:
         self._world = Wired(folder)
         self._polls = 0
         self._late = 0.0
+        self._committing: asyncio.Task[None] | None = None
         self._ticking = asyncio.create_task(self._tick())
         world = self._world
         self._server = Server(
@@ -102,6 +106,7 @@ class Target:
         return target
 
     async def close(self) -> None:
+        await self.commits(False)
         self._ticking.cancel()
         await self._server.stop()
         await self._world.end()
@@ -141,6 +146,22 @@ class Target:
         changed = (ids + ids)[first : first + number]
         await intake.enter(read_page(page(changed, number, now_ns, f"p{self._polls:x}")), now_ns)
         await intake.flush(now_ns)
+
+    async def commits(self, on: bool) -> int:
+        """Polls without a pause, or no more; how many there have been."""
+        if on:
+            self._committing = asyncio.create_task(self._commit())
+        elif self._committing is not None:
+            committing, self._committing = self._committing, None
+            committing.cancel()
+            await asyncio.wait([committing])
+            # What the thread was at when it was cancelled is not in memory: as at the start of a poll.
+            await self._world.poller.intake.begin(time.time_ns())
+        return self._polls
+
+    async def _commit(self) -> None:
+        while True:
+            await self.poll()
 
     async def times(self, form: str, packed: bool, number: int, seconds: float, polled: bool) -> list[float]:
         times: list[float] = []
@@ -205,6 +226,11 @@ def _line(target: Far, client: Far, form: str, packed: bool, number: int, second
     with _reader(port, form, packed) as read:
         http_rest = _times(read, number, seconds)
         http_changed = _times(read, number, seconds, before=poll, after=lambda: late.append(target.ask("late")))
+        before = target.ask("commits", True)
+        http_committing = _times(read, number, seconds)
+        if target.ask("commits", False) == before:
+            raise RuntimeError("nothing was committed meanwhile")
+        late.append(target.ask("late"))
     theirs: list[float] = []
     http_theirs: list[float] = []
     if form in GENERATE:
@@ -215,7 +241,7 @@ def _line(target: Far, client: Far, form: str, packed: bool, number: int, second
     with _pipe(body) as send:
         sent = _times(send, number, seconds)
     return Line(
-        form, packed, len(body), rest, changed, theirs, http_rest, http_changed, http_theirs, max(late),
+        form, packed, len(body), rest, changed, theirs, http_rest, http_changed, http_theirs, http_committing, max(late),
         percentile(copies, 0.5), percentile(sent, 0.5),
     )  # fmt: skip
 
@@ -288,8 +314,8 @@ def shown(result: Result, number: int = NUMBER, seconds: float = SECONDS) -> str
         (
             f"{line.form}{', gzip' if line.packed else ''}", f"{line.size / MB:.2f}", both(line.rest), both(line.changed),
             both(line.client), ratio(line.client, line.changed), both(line.http_rest), both(line.http_changed),
-            both(line.http_client), ratio(line.http_client, line.http_changed), f"{line.late * 1e3:.1f}",
-            f"{line.copy * 1e3:.2f}", f"{line.sent * 1e3:.2f}",
+            both(line.http_client), ratio(line.http_client, line.http_changed), both(line.http_committing),
+            f"{line.late * 1e3:.1f}", f"{line.copy * 1e3:.2f}", f"{line.sent * 1e3:.2f}",
         )
         for line in result.lines
     ]  # fmt: skip

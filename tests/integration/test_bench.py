@@ -74,6 +74,7 @@ def test_scrape_has_a_line_for_each_page_and_compares_the_same_series() -> None:
     assert [(line.form, line.packed) for line in result.lines] == [(f, p) for f in FORMATS for p in (False, True)]
     for line in result.lines:
         assert len(line.rest) == len(line.changed) == len(line.http_rest) == len(line.http_changed) == 3
+        assert len(line.http_committing) == 3
         assert line.form not in GENERATE or len(line.client) == len(line.http_client) == 3
         assert line.size > (100 if line.packed else 10_000)
     text = scrape.shown(result, 3, 5.0)
