@@ -176,8 +176,7 @@ MUTANTS = (
     Mutant(
         "ids are forgotten at the floor",
         "rows",
-        (('_delete_seen(connection, ref, marks, "created_ns < ?", marks.keep_ns)',
-          '_delete_seen(connection, ref, marks, "created_ns < ?", marks.floor_ns)'),),
+        (("    until_ns = marks.keep_ns\n", "    until_ns = marks.floor_ns or 0\n"),),
         "calm",
     ),
     Mutant(
@@ -190,14 +189,14 @@ MUTANTS = (
     Mutant(
         "whoever was new to the walk is counted, whatever the primary key says",
         "rows",
-        (("executemany(statement, rows).rowcount == len(rows)", "executemany(statement, rows).rowcount >= 0"),),
+        (("if insert(connection, into, rows) == len(rows)", "if insert(connection, into, rows) >= 0"),),
         "cut",
     ),
     Mutant(
         "ids are committed before the tallies",
         "store",
-        (("        jobs = Jobs(connection, ref)\n",
-          '        connection.execute("COMMIT")\n        connection.execute("BEGIN IMMEDIATE")\n        jobs = Jobs(connection, ref)\n'),),
+        (("        jobs = Jobs(connection, ref, held.turn)\n",
+          '        connection.execute("COMMIT")\n        connection.execute("BEGIN IMMEDIATE")\n        jobs = Jobs(connection, ref, held.turn)\n'),),
         "killed",
         20,
     ),
