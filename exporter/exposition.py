@@ -51,7 +51,9 @@ class _Sheet:
     blocks: list[dict[Key, bytes]] = field(default_factory=lambda: [{} for _ in FAMILIES])
     packings: list[Packing] = field(default_factory=lambda: [Packing() for _ in FAMILIES])
     version: int = -1  # of the publication that `plain` shows
-    plain: bytes = b""
+    plain: tuple[
+        bytes, ...
+    ] = ()  # each family's: one join of all would hold the interpreter's lock for as long as it took
     heads: list[bytes] = field(default_factory=list)  # what stands before each family's blocks
     packed: Member | None = None  # of `plain`, when a client has asked for gzip
 
@@ -66,13 +68,13 @@ class _Sheet:
                 labels = self.labels[key] = writer.labels(key)
             self._put(key, {number: writer.block(family, labels, shown) for number, family in enumerate(FAMILIES)})
         if version != self.version:
-            pieces = []
+            plain = []
             self.heads = []
             for family, blocks in zip(FAMILIES, self.blocks, strict=True):
-                head, *rest = writer.family(family, blocks.values()) if blocks else [b""]
-                self.heads.append(head)
-                pieces += [head, *rest]
-            self.plain, self.packed, self.version = b"".join(pieces), None, version
+                pieces = writer.family(family, blocks.values()) if blocks else [b""]
+                self.heads.append(pieces[0])
+                plain.append(b"".join(pieces))
+            self.plain, self.packed, self.version = tuple(plain), None, version
 
     def _put(self, key: Key, news: Mapping[int, bytes]) -> None:
         for number, blocks in enumerate(self.blocks):
@@ -97,7 +99,7 @@ class _Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A page, in pieces to be written one after the other: the first is the same object until something changes."""
+    """A page, in pieces to be written one after the other: all but the last are the same until something changes."""
 
     pieces: tuple[bytes, ...]
     version: int  # of the publication that it shows
@@ -177,7 +179,7 @@ class Exposition:
         sheet.update(writer, dirty, version)
         own = writer.own(self._own.registry)
         if not gzip:
-            return Rendered((sheet.plain, own), version)
+            return Rendered((*sheet.plain, own), version)
         return Rendered(sheet.deflate().ended(own), version)
 
 

@@ -54,9 +54,10 @@ class Packing:
 class Member:
     """The packed page: what is added, in its order, must be all of `plain`."""
 
-    def __init__(self, plain: bytes) -> None:
-        self._crc = zlib.crc32(plain)
-        self._length = len(plain)
+    def __init__(self, plain: Iterable[bytes]) -> None:
+        self._crc = self._length = 0
+        for part in plain:
+            self._crc, self._length = zlib.crc32(part, self._crc), self._length + len(part)
         self._parts = [_HEADER]
 
     def add(self, plain: bytes) -> None:

@@ -15,7 +15,7 @@ from exporter.packing import Member, Packing
 
 def unpacked(blocks: dict[Key, bytes], packed: Packing, more: bytes = b"own\n") -> bytes:
     plain = b"head\n" + b"".join(blocks.values())
-    member = Member(plain)
+    member = Member((plain[: len(plain) // 2], plain[len(plain) // 2 :]))
     member.add(b"head\n")
     member.take(packed.packed(blocks))
     assert gzip.decompress(b"".join(member.ended(more))) == plain + more

@@ -41,7 +41,7 @@ def shown(exposition: Exposition) -> Samples:
     sheet = exposition._sheet("text")
     dirty, sheet.dirty = sheet.dirty, {}
     sheet.update(WRITERS["text"], dirty, exposition._version)
-    return read(sheet.plain.decode())
+    return read(b"".join(sheet.plain).decode())
 
 
 def expected(counted: Iterable[Log], manners: Manners, *, gauges: bool) -> Samples:
