@@ -52,8 +52,7 @@ def updated(known: Exemplars | None, entries: Iterable[Entry], now_ns: int) -> E
         if attempt.processing_us is not None:
             seconds = attempt.processing_us / 1_000_000
             place = bisect_left(PROCESSING_BOUNDS, seconds)
-            shown = processing.get(place)
-            if (shown is None or at_ns > shown.at_ns) and _fits(attempt.job_id):
+            if _newer(processing.get(place), at_ns) and _fits(attempt.job_id):
                 processing[place] = Exemplar(attempt.job_id, seconds, at_ns)
     return Exemplars(failures, processing) if failures or processing else None
 

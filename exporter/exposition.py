@@ -51,9 +51,7 @@ class _Sheet:
     blocks: list[dict[Key, bytes]] = field(default_factory=lambda: [{} for _ in FAMILIES])
     packings: list[Packing] = field(default_factory=lambda: [Packing() for _ in FAMILIES])
     version: int = -1  # of the publication that `plain` shows
-    plain: tuple[
-        bytes, ...
-    ] = ()  # each family's: one join of all would hold the interpreter's lock for as long as it took
+    plain: tuple[bytes, ...] = ()  # each family's; one join of all would keep the interpreter from everybody else
     heads: list[bytes] = field(default_factory=list)  # what stands before each family's blocks
     packed: Member | None = None  # of `plain`, when a client has asked for gzip
 

@@ -111,8 +111,10 @@ def insert_ids(
             done.ignored.append(attempt)
         else:
             timed.append(Entry(attempt, created_ns))
-    fresh = _inserted(connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of)", ref, timed)
-    fresh += _inserted(connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of)", ref, untimed)
+    fresh = [
+        *_inserted(connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of)", ref, timed),
+        *_inserted(connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of)", ref, untimed),
+    ]
     done.duplicates += len(timed) + len(untimed) - len(fresh)
     digest = sum([_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh])
     done.marks.digest = (done.marks.digest + digest) & _DIGEST_MASK

@@ -353,3 +353,13 @@ def test_a_look_at_what_can_be_forgotten_costs_what_is_new_and_comes_round_to_ev
     ledger.restart()  # and it looks at all again
     ledger.mark(floor_ns=NOW + SECOND, keep_ns=NOW + SECOND)
     assert rows_of(ledger, "job") == 1
+
+
+def test_what_is_met_again_is_told_of_records_with_a_time_and_of_those_without(ledger: Ledger) -> None:
+    both = (attempt("timed", NOW), attempt("untimed", None))
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, attempts=both))
+    assert ([each.attempt.id for each in done.fresh], done.duplicates) == (["timed", "untimed"], 0)
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, attempts=(*both, attempt("new", NOW))))
+    assert ([each.attempt.id for each in done.fresh], done.duplicates) == (["new"], 2)
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, attempts=(attempt("newer", NOW), both[1])))
+    assert ([each.attempt.id for each in done.fresh], done.duplicates) == (["newer"], 1)

@@ -2,8 +2,8 @@
 
 The exporter's page, from its state on disk, in a process of its own, read here over HTTP as a scraper reads it: at rest,
 each time after a poll that has changed 1 % of the integrations (decoded, committed, published), and while such polls go on
-without a pause. Beside it the same
-series in prometheus_client, at its best, and what the machine itself needs to move the bytes.
+without a pause. Beside it the same series in prometheus_client, at its best, and what the machine itself needs to move
+the bytes.
 """
 
 from __future__ import annotations
