@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.ledger import Book, Job, JobKey
-from exporter.statefile import JOB_REFS, insert, job_hash
+from exporter.statefile import JOB_REFS, job_hash
 
 LOOKS: Final = 8  # jobs looked at for each new one: what can be forgotten is an eighth of all at most
 LOOKS_MIN: Final = 1_000  # at each time
@@ -79,7 +79,7 @@ class Jobs:
                 last += 1
                 job.ref = last
                 rows.append((last, self.ref, self._hashes[key], *key, *_fields(job)))
-        insert(self.connection, "INSERT INTO job", rows)
+        self.connection.executemany("INSERT INTO job VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._turn.due += LOOKS * len(rows)
 
     def forget(self, keep_ns: int, old_ns: int, most: int) -> bool:

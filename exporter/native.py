@@ -39,9 +39,6 @@ class Native(msgspec.Struct):
     def count(self) -> int:
         return self.zero + sum(self.buckets.values())
 
-    def observe(self, seconds: float) -> None:
-        self.observe_all((seconds,))
-
     def observe_all(self, seconds: Iterable[float]) -> None:
         down, buckets = SCHEMA - self.schema, self.buckets
         for each in seconds:

@@ -18,7 +18,7 @@ from exporter import ledger
 from exporter.jobs import Jobs
 from exporter.ledger import Book, Entry
 from exporter.records import Attempt
-from exporter.statefile import DamagedError, insert
+from exporter.statefile import DamagedError
 from exporter.tally import Tally
 
 RANGE_TIMES: Final = 4  # ids read for a page's stretch of time, by the page's length, before they are asked for singly
@@ -112,8 +112,12 @@ def insert_ids(
         else:
             timed.append(Entry(attempt, created_ns))
     fresh = [
-        *_inserted(connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of)", ref, timed),
-        *_inserted(connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of)", ref, untimed),
+        *_inserted(
+            connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)", ref, timed
+        ),
+        *_inserted(
+            connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of) VALUES(?, ?, ?, ?)", ref, untimed
+        ),
     ]
     done.duplicates += len(timed) + len(untimed) - len(fresh)
     digest = sum([_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh])
@@ -121,7 +125,7 @@ def insert_ids(
     return fresh
 
 
-def _inserted(connection: sqlite3.Connection, into: str, ref: int, entries: list[Entry]) -> list[Entry]:
+def _inserted(connection: sqlite3.Connection, statement: str, ref: int, entries: list[Entry]) -> list[Entry]:
     """Those of which the primary key says that they are new: all at once, as they mostly are, or else one by one."""
     if not entries:
         return []
@@ -130,12 +134,12 @@ def _inserted(connection: sqlite3.Connection, into: str, ref: int, entries: list
         for each in entries
     ]
     connection.execute("SAVEPOINT ids")
-    if insert(connection, into, rows) == len(rows):
+    if connection.executemany(statement, rows).rowcount == len(rows):
         connection.execute("RELEASE ids")
         return entries
     connection.execute("ROLLBACK TO ids")
     connection.execute("RELEASE ids")
-    return [entry for entry, row in zip(entries, rows, strict=True) if insert(connection, into, [row]) == 1]
+    return [entry for entry, row in zip(entries, rows, strict=True) if connection.execute(statement, row).rowcount == 1]
 
 
 def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Attempt], keep_ns: int | None) -> set[str]:

@@ -13,18 +13,15 @@ import os
 import socket
 import sqlite3
 import zlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 NAME: Final = "state.db"
 LOCK_NAME: Final = "lock"
 APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
 VERSION: Final = 3  # of the schema; raise it together with a step in MIGRATIONS
 WAL_PAGES: Final = 4000  # 16 MB beside the file; with SQLite's own 1000 a long catching-up copies pages more often
-_SIZES: Final = (500, 50, 5, 1)  # rows inserted by one statement: few statements to prepare, few to carry out
 LOST_NAME: Final = "state.lost"  # says, until a new file stands, that the one before was damaged, and when (ns)
 
 JOB_REFS: Final = 1 << 40  # a store's own, from its number times this: its jobs are found without an index of them
@@ -131,19 +128,6 @@ def connect(path: Path) -> sqlite3.Connection:
 def job_hash(integration_id: str, job_id: str) -> int:
     """Tells most jobs apart; a row's ids tell the rest. Stored: another one needs a migration."""
     return zlib.crc32(f"{integration_id}\0{job_id}".encode("utf-8", "surrogatepass"))
-
-
-def insert(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """How many rows were inserted. Many by each statement: at each one the interpreter's lock is given away, and a
-    thread that has to win it back for every row waits for the event loop for longer than the disk takes."""
-    number = start = 0
-    while start < len(rows):
-        size = next(size for size in _SIZES if size <= len(rows) - start)
-        one = f"({', '.join('?' * len(rows[0]))})"
-        values = list(chain.from_iterable(rows[start : start + size]))
-        number += connection.execute(f"{into} VALUES{', '.join([one] * size)}", values).rowcount  # fixed texts
-        start += size
-    return number
 
 
 def create(folder: Path) -> None:

@@ -19,7 +19,7 @@ values = st.integers(0, 3_600_000_000) | st.integers(0, 20)  # microseconds
 def observed(microseconds: list[int]) -> Native:
     native = Native()
     for each in microseconds:
-        native.observe(each / 1_000_000)
+        native.observe_all([each / 1_000_000])
     return native
 
 
@@ -94,7 +94,7 @@ def test_spans_and_differences_give_the_buckets_back(microseconds: list[int]) ->
 def test_a_copy_and_what_was_stored_change_with_nobody() -> None:
     native = observed([1, 2, 3])
     copy, stored = native.copied(), msgspec.json.encode(native)
-    native.observe(1.0)
+    native.observe_all([1.0])
     assert copy.count == 3
     assert msgspec.json.decode(stored, type=Native) == copy
 

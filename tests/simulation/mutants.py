@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant(
         "whoever was new to the walk is counted, whatever the primary key says",
         "rows",
-        (("if insert(connection, into, rows) == len(rows)", "if insert(connection, into, rows) >= 0"),),
+        (("executemany(statement, rows).rowcount == len(rows)", "executemany(statement, rows).rowcount >= 0"),),
         "cut",
     ),
     Mutant(
