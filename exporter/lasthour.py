@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Final
 
 from exporter.metrics import Shown
-from exporter.tally import PROCESSING_BOUNDS, Tally
+from exporter.tally import PROCESSING_BOUNDS, TIMEOUT_SECONDS, Tally
 
 SLOT_SECONDS: Final = 120
 SLOTS: Final = 30
@@ -29,7 +29,7 @@ class Hour:
 
     attempts: tuple[int, ...]
     failed: tuple[int, ...]
-    p95_seconds: float | None  # as histogram_quantile estimates it from the buckets; None: no attempt names its time
+    p95_seconds: float | None  # as `quantile` estimates it from the buckets; None: no attempt names its time
 
 
 class _Ring:
@@ -146,7 +146,8 @@ def _add(rings: dict[str, _Ring], integration_id: str, tally: Tally, before: Tal
 def quantile(share: float, counts: list[int]) -> float | None:
     """Seconds, estimated as Prometheus's histogram_quantile does; None: nothing was counted.
 
-    In the bucket above every bound it is the highest bound, which Prometheus says as well.
+    TIMEOUT_SECONDS at most, as the recording rules have it: what timed out stands in the bucket from there on, of which
+    an estimate would make 20-odd seconds that nobody has waited.
     """
     cumulative = list(accumulate(counts))
     total = cumulative[-1]
@@ -154,8 +155,8 @@ def quantile(share: float, counts: list[int]) -> float | None:
         return None
     rank = share * total
     place = next(i for i, up_to in enumerate(cumulative) if up_to >= rank)
-    if place == len(PROCESSING_BOUNDS):
-        return PROCESSING_BOUNDS[-1]
+    if place > PROCESSING_BOUNDS.index(TIMEOUT_SECONDS):
+        return TIMEOUT_SECONDS
     low = PROCESSING_BOUNDS[place - 1] if place else 0.0
     below = cumulative[place - 1] if place else 0
     return low + (PROCESSING_BOUNDS[place] - low) * (rank - below) / counts[place]

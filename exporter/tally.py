@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from exporter.native import Native
 from exporter.records import REASONS
 
-# Seconds. 10 s is EPCC's time-out for webhooks, so the bucket above it holds what should not exist.
-PROCESSING_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+TIMEOUT_SECONDS: Final = 10.0  # EPCC's, for webhooks
+# Seconds. The buckets above the time-out hold what should not exist, and what it has ended.
+PROCESSING_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, TIMEOUT_SECONDS, 30.0)
 DELIVERY_BOUNDS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 
 

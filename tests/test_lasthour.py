@@ -88,7 +88,12 @@ def test_a_quantile_is_what_prometheus_estimates() -> None:
     counts = [0] * (len(PROCESSING_BOUNDS) + 1)
     assert quantile(0.95, counts) is None
     assert quantile(0.5, [10, *counts[1:]]) == pytest.approx(0.025)
-    assert quantile(0.95, [*counts[:-1], 3]) == PROCESSING_BOUNDS[-1]
+    assert quantile(0.5, [*counts[:7], 2, 0, 0]) == pytest.approx(7.5)
+
+
+def test_a_quantile_above_the_time_out_is_the_time_out() -> None:
+    counts = [0] * (len(PROCESSING_BOUNDS) + 1)
+    assert quantile(0.95, [*counts[:-2], 3, 0]) == quantile(0.95, [*counts[:-1], 3]) == 10.0
 
 
 def test_requests_a_second_are_those_of_the_last_minutes() -> None:
