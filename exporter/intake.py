@@ -147,8 +147,10 @@ class Intake:
         self._mind_late(page, server_ns)
         unknown = await self._unknown(page)
         met = self._new_here.intersection(page.keys)
-        news = [attempt for attempt in page.attempts if attempt.id in unknown and attempt.id not in self._new_here]
-        self._new_here.update(attempt.id for attempt in news)
+        news: Sequence[Attempt] = page.attempts
+        if met or not unknown.issuperset(page.ids):
+            news = [attempt for attempt in page.attempts if attempt.id in unknown and attempt.id not in met]
+        self._new_here.update(unknown - met if met else unknown)
         self._pending.extend(news)
         self._own.logs_duplicate.labels(store=self.name).inc(len(page.attempts) - len(news))
         if len(self._pending) >= BATCH_ATTEMPTS:
@@ -159,8 +161,8 @@ class Intake:
     async def _unknown(self, page: Page) -> frozenset[str]:
         """What was created after all that is remembered cannot be among it: most pages of a long catching-up."""
         above = max(self._known_ns, (self.marks.keep_ns or 0) - 1)
-        if all(at is not None and at > above for at in page.stamps):
-            return frozenset([attempt.id for attempt in page.attempts])
+        if len(page.times) == len(page.stamps) and (page.oldest_ns is None or page.oldest_ns > above):
+            return frozenset(page.ids)
         return await self._guarded(self._store.unknown, self.name, page.attempts)
 
     async def settled(self) -> None:
@@ -181,7 +183,7 @@ class Intake:
         marks = self.marks
         if marks.keep_ns is None or marks.floor_ns is None or not marks.begun:
             return
-        if not any(at is not None and at < marks.keep_ns for at in page.stamps):
+        if page.oldest_ns is None or page.oldest_ns >= marks.keep_ns:
             return
         order = marks.feeds[""].order if "" in marks.feeds else ""
         attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
@@ -215,14 +217,9 @@ class Intake:
         await self._enter(self._batch(now_ns, marks=marks, gaps=gaps, listed=listed, announce_all=announce_all))
 
     def _batch(
-        self,
-        now_ns: int,
-        *,
-        marks: Marks | None = None,
-        gaps: Sequence[Gap] = (),
-        listed: frozenset[str] | None = None,
-        announce_all: bool = False,
-    ) -> Batch:
+        self, now_ns: int, *, marks: Marks | None = None, gaps: Sequence[Gap] = (),
+        listed: frozenset[str] | None = None, announce_all: bool = False,
+    ) -> Batch:  # fmt: skip
         """With what has gathered, which is the batch's from here on."""
         attempts, self._pending = self._judged(self._pending), []
         late, self._late_gaps = self._late_gaps, []

@@ -98,6 +98,18 @@ class Evidence:
             return
         lowest = times[0] if self.lowest is None else self.lowest
         highest = times[0] if self.highest is None else self.highest
+        newest, oldest, number, lookback_ns = max(times), min(times), len(times), self.lookback_ns
+        # Most pages are told by their ends: none of their times stands so far above or below another, or all do.
+        rises = 0 if newest - min(lowest, oldest) <= lookback_ns else number if oldest - lowest > lookback_ns else None
+        falls = (
+            0 if max(highest, newest) - oldest <= lookback_ns else number if highest - newest > lookback_ns else None
+        )
+        if rises is None or falls is None:
+            rises, falls = self._told_apart(times, lowest, highest)
+        self.lowest, self.highest = min(lowest, oldest), max(highest, newest)
+        self.rises, self.falls, self.number = self.rises + rises, self.falls + falls, self.number + number
+
+    def _told_apart(self, times: Sequence[int], lowest: int, highest: int) -> tuple[int, int]:
         rises = falls = 0
         for at in times:
             if at < lowest:
@@ -106,8 +118,7 @@ class Evidence:
                 highest = at
             rises += at - lowest > self.lookback_ns
             falls += highest - at > self.lookback_ns
-        self.lowest, self.highest = lowest, highest
-        self.rises, self.falls, self.number = self.rises + rises, self.falls + falls, self.number + len(times)
+        return rises, falls
 
     @property
     def verdict(self) -> str | None:
@@ -123,6 +134,11 @@ class Evidence:
             return False
         spread = self.highest - self.lowest
         return max(self.rises, self.falls) >= STRONG_WITNESSES and spread > STRONG_LOOKBACKS * self.lookback_ns
+
+
+def up_to(latest_ns: int, times: Sequence[int]) -> Sequence[int]:
+    """Those that are no later: nearly always all of a page."""
+    return times if max(times, default=0) <= latest_ns else [at for at in times if at <= latest_ns]
 
 
 @dataclass(slots=True)
@@ -141,9 +157,9 @@ class Arrivals:
 
     def read(self, times: Sequence[int], clamp_ns: int | None, server_ns: int) -> None:
         """`times`: those of a page's new records, in the list's order. `server_ns`: the clock of the answer."""
-        past = [at for at in times if at <= server_ns + self.evidence.lookback_ns // 2]
+        past = up_to(server_ns + self.evidence.lookback_ns // 2, times)
         self.evidence.read(past)
-        self.pages += clamp_ns is not None and any(at > clamp_ns for at in past)
+        self.pages += clamp_ns is not None and max(past, default=clamp_ns) > clamp_ns
 
 
 @dataclass(slots=True)

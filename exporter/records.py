@@ -77,10 +77,24 @@ class Page:
     rejected: tuple[Rejected, ...]
     keys: tuple[str, ...]  # of every record in the list's order: its id, or "!" and the fingerprint of a rejected one
     total: int | None  # a hint, never believed: absent since 2026, and known to lag and to saturate
+    ids: tuple[str, ...] = field(init=False)  # of the attempts
     stamps: tuple[int | None, ...] = field(init=False)  # `created_ns` of each attempt
+    times: tuple[int, ...] = field(init=False)  # those of them that are known
+    oldest_ns: int | None = field(init=False)  # of the times; None: there are none
+    newest_ns: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stamps", tuple([attempt.created_ns for attempt in self.attempts]))
+        stamps = tuple([attempt.created_ns for attempt in self.attempts])
+        times = tuple([at for at in stamps if at is not None])
+        known = {
+            "ids": self.keys if len(self.keys) == len(self.attempts) else tuple([each.id for each in self.attempts]),
+            "stamps": stamps,
+            "times": times,
+            "oldest_ns": min(times, default=None),
+            "newest_ns": max(times, default=None),
+        }
+        for name, value in known.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,19 +270,18 @@ _PLAIN: Final = msgspec.json.Decoder(_Envelope)
 
 
 def _plain(record: _Record, integration_id: str | None) -> Attempt:
-    related, seconds, code = record.relationships, record.processing_time, record.status_code
+    related, seconds, code, flag = record.relationships, record.processing_time, record.status_code, record.succeeded
+    integration, job_id = related.integration.data.id or integration_id, related.job.data.id
+    created_ns, number = values.read_time(record.meta.timestamps.created_at), record.attempt
+    status = values.CODES.get(code, "other")
+    processing_us = None if seconds is None else round(seconds * 1_000_000)
+    if flag is True and integration and job_id and code is not None and None not in (created_ns, number, seconds):
+        # What nearly all are, and `_made` would make of it.
+        return Attempt(record.id, integration, job_id, created_ns, number, flag, status, None, processing_us, ())
     return _made(
-        record.id,
-        related.integration.data.id or integration_id,
-        related.job.data.id,
-        values.read_time(record.meta.timestamps.created_at),
-        record.attempt,
-        record.succeeded,
-        values.CODES.get(code, "other"),
-        code is not None,
-        record.error_detail or "",
-        None if seconds is None else round(seconds * 1_000_000),
-    )
+        record.id, integration, job_id, created_ns, number, flag, status, code is not None, record.error_detail or "",
+        processing_us,
+    )  # fmt: skip
 
 
 # --- a record of any shape

@@ -12,7 +12,7 @@ Each stopping rule has a test that loses a record without it: "exactly once" res
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from exporter.questions import (
@@ -27,6 +27,7 @@ from exporter.questions import (
     Run,
     Steps,
     TooLongError,
+    up_to,
 )
 from exporter.records import Page
 
@@ -66,18 +67,21 @@ class Stitching:
         if isinstance(answer, Got):
             if self.clamp_ns is None:
                 self.clamp_ns = answer.server_ns
-            self.ground = self.ground or not answer.unknown.issuperset([each.id for each in answer.page.attempts])
-            self.untimed = self.untimed or None in answer.page.stamps
+            self.ground = self.ground or not answer.unknown.issuperset(answer.page.ids)
+            self.untimed = self.untimed or len(answer.page.times) < len(answer.page.stamps)
             times = self._times(answer.page)
             if times:
-                self.newest_ns = max(times) if self.newest_ns is None else max(self.newest_ns, *times)
-                self.oldest_ns = min(times) if self.oldest_ns is None else min(self.oldest_ns, *times)
+                newest, oldest = max(times), min(times)
+                self.newest_ns = newest if self.newest_ns is None else max(self.newest_ns, newest)
+                self.oldest_ns = oldest if self.oldest_ns is None else min(self.oldest_ns, oldest)
         return answer
 
-    def _times(self, page: Page) -> list[int]:
+    def _times(self, page: Page) -> Sequence[int]:
         """`created_at` of a page in the list's order, without those in the future of the walk's start."""
-        clamp = self.clamp_ns
-        return [at for at in page.stamps if at is not None and (clamp is None or at <= clamp)]
+        return self._past(page.times)
+
+    def _past(self, times: Sequence[int]) -> Sequence[int]:
+        return times if self.clamp_ns is None else up_to(self.clamp_ns, times)
 
     # --- one run
 
@@ -128,11 +132,12 @@ class Stitching:
             last = place = len(keys) - 1 - keys[::-1].index(run.tail)
         else:
             place, last = None, max((i for i, key in enumerate(keys) if key in run.keys), default=-1)
-        after = {key for key in keys[last + 1 :] if key not in run.keys}
+        after = set(keys[last + 1 :]).difference(run.keys)
         if run.first_key is None:
             run.first_key = keys[0]
-        run.keys.update(dict.fromkeys(keys))
-        run.keys.update(zip([attempt.id for attempt in page.attempts], page.stamps, strict=True))
+        if len(page.ids) < len(keys):
+            run.keys.update(dict.fromkeys(keys))
+        run.keys.update(zip(page.ids, page.stamps, strict=True))
         self._mind_floor(page)
         run.onward = True
         if after:
@@ -142,12 +147,26 @@ class Stitching:
             if self._in_the_present(descending):
                 return "present"
         elif place == len(keys) - 1 or (place is None and got.offset + len(keys) > run.tail_at):
-            return self._confirm(got, place) or self._known(got, descending)
+            how = self._nothing_after(got, place, descending)
+            if how is not None or not run.onward:
+                return how
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
-        if descending and self.stop_ns is not None and any(at is not None and at < self.stop_ns for at in page.stamps):
+        stop_ns, oldest_ns = self.stop_ns, page.oldest_ns
+        if descending and stop_ns is not None and oldest_ns is not None and oldest_ns < stop_ns:
             # What was newest once is still listed, and before this: a list that has not shown it runs another way.
             return "floor" if run.reached_head else "disorder"
         return self._known(got, descending)
+
+    def _nothing_after(self, got: Got, place: int | None, descending: bool | None) -> str | None:
+        """A page that shows nothing new where something would stand."""
+        length = len(got.page.keys)
+        # A page may be longer than what was asked for, where a record is shown twice.
+        if place is None and length >= min(self.run.longest, self.goal.page_limit):
+            # More was inserted than there is room on a page, and our last record lies further on; or, past an offset
+            # limit, it is the same page for ever.
+            self.run.idle += 1
+            return self._given_up()
+        return self._confirm(got, place) or self._known(got, descending)
 
     def _mind_floor(self, page: Page) -> None:
         if self.stop_ns is None and not self.goal.whole and self.newest_ns is not None:
@@ -173,8 +192,12 @@ class Stitching:
         clamp = self.clamp_ns
         if len(set(keys)) < len(keys):  # a copy stands anywhere on its page
             after = after.intersection(key for key, times in Counter(keys).items() if times == 1)
-        times = [a.created_ns for a in got.page.attempts if a.created_ns is not None and a.id in after]
-        self.evidence.read([at for at in times if clamp is None or at <= clamp])
+        page = got.page
+        times: Sequence[int] = page.times
+        if not after.issuperset(page.ids):
+            pairs = zip(page.ids, page.stamps, strict=True)
+            times = [at for key, at in pairs if at is not None and key in after]
+        self.evidence.read(self._past(times))
         self.arrivals.read(times, clamp, got.server_ns)
 
     def _in_the_present(self, descending: bool | None) -> bool:
@@ -253,10 +276,10 @@ class Stitching:
 
     def _step(self, page: Page) -> int:
         """How far the next page begins after this one: all of it, less the records that it must show again."""
-        last = page.attempts[-1].created_ns if page.attempts else None
+        last = page.stamps[-1] if page.stamps else None
         ties = 1
-        if last is not None and page.keys[-1] == page.attempts[-1].id:
-            ties = len({attempt.id for attempt, at in zip(page.attempts, page.stamps, strict=True) if at == last})
+        if last is not None and page.keys[-1] == page.ids[-1] and page.stamps.count(last) > 1:
+            ties = len({key for key, at in zip(page.ids, page.stamps, strict=True) if at == last})
         distinct = len(set(page.keys))
         half = max(1, distinct // 2)
         self.ties = self.ties or ties > half

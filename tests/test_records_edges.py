@@ -247,3 +247,16 @@ def test_what_is_no_page_has_no_details() -> None:
 )
 def test_an_errors_text_is_a_failures_alone_and_cut(succeeded: bool | None, text: str, shown: str) -> None:
     assert one(succeeded=succeeded, error_detail=text).error_text == shown
+    assert one(succeeded=succeeded, error_detail=text, attempt=None).error_text == shown
+
+
+@pytest.mark.parametrize("changes", [
+    {"attempt": None}, {"processing_time": None}, {"status_code": None}, {"relationships": None}, {"meta": {}},
+    {"succeeded": None}, {"error_detail": "x"}, {},
+])  # fmt: skip
+def test_a_record_on_a_page_with_an_odd_one_is_read_as_on_a_page_of_its_kind(changes: dict[str, Any]) -> None:
+    record = {**SAMPLE, "succeeded": True, "status_code": 200, **changes}
+    (alone,) = read_page(page(record)).attempts
+    beside = read_page(page(record, {"id": 1})).attempts
+    assert beside == (alone,)
+    assert type(alone.missing) is tuple

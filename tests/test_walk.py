@@ -66,6 +66,18 @@ def test_a_burst_larger_than_a_page_between_two_requests_starts_the_walk_over() 
     assert {f"l{i:04}" for i in range(39, 60)} <= set(shelf.counted)
 
 
+def test_a_burst_of_several_pages_far_down_a_walk_is_passed_by() -> None:
+    def burst(shelf: Shelf, number: int) -> None:
+        if number == 4:
+            shelf.logs[:0] = [attempt(f"new{i}", NOW + SECOND) for i in range(45)]
+
+    shelf = Shelf(newest_first(100), before=burst)
+    ended = shelf.walk(floor_ns=NOW - 60 * SECOND, stop_ns=NOW - 60 * SECOND)
+    assert (ended.complete, ended.how, ended.broken) == (True, "floor", False)
+    assert shelf.asked[:6] == [0, 9, 18, 27, 36, 45]  # on at once, with no look at where the last record stood
+    assert {f"l{i:04}" for i in range(39, 100)} <= set(shelf.counted)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 9, 10, 11, 19, 20, 21, 95])
 @pytest.mark.parametrize("order", ["newest_first", "oldest_first", "unknown", "unordered"])
 def test_a_list_that_ends_above_the_floor_is_read_to_its_last_record(number: int, order: str) -> None:

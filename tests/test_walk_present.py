@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exporter.questions import Arrivals, Evidence
+from exporter.questions import Arrivals, Evidence, up_to
 from exporter.records import Attempt
 from tests.shelf import NOW, SECOND, Shelf, attempt, ids, newest_first
 
@@ -23,6 +23,11 @@ def test_an_arrival_is_newer_than_the_walk_and_no_more_than_half_a_lookback_ahea
     arrivals = Arrivals(Evidence(60 * SECOND))
     arrivals.read([at], NOW, NOW + 10 * SECOND)
     assert arrivals.pages == page
+
+
+def test_times_up_to_one_are_those_that_are_no_later() -> None:
+    assert [list(up_to(latest, (3, 5, 1))) for latest in (5, 4, 3, 0)] == [[3, 5, 1], [3, 1], [3, 1], []]
+    assert list(up_to(0, ())) == []
 
 
 def test_a_page_is_counted_once_whatever_arrived_on_it() -> None:

@@ -150,7 +150,7 @@ MUTANTS = (
     Mutant(
         "a date in the future moves the floor",
         "stitching",
-        (("if at is not None and (clamp is None or at <= clamp)]\n\n    # --- one run", "if at is not None]\n\n    # --- one run"),),
+        (("return times if self.clamp_ns is None else up_to(self.clamp_ns, times)", "return times"),),
         "dates",
     ),
     Mutant(
@@ -219,7 +219,8 @@ MUTANTS = (
         "a series is born with its number",
         "ledger",
         (("Tally(born_ns=self.now_ns)", "Tally(born_ns=self.now_ns, announced=True)"),),
-        "drift",
+        "newborn",
+        20,
     ),
     Mutant(
         "a series is announced before that is durable",
