@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final, Protocol
 
 import aiohttp
@@ -30,6 +31,7 @@ RETRY_AFTER_MAX: Final = 300.0  # seconds; a longer wish is asked about again af
 PAUSE_INLINE_MAX: Final = 10.0  # seconds a request waits for a pause to end; a longer one fails the poll
 TOKEN_SECONDS: Final = 3600.0  # where the answer does not say
 TOKEN_MARGIN: Final = 60.0  # renewed this long before its end, as the vendor's client does; a fifth of a short life
+DATES_CACHED: Final = 64  # of answers, which name a second
 REFUSED_SECONDS: Final = 5.0  # a store that EPCC refused with a new token does not renew again before
 
 
@@ -122,6 +124,7 @@ class Api:
         self._listen = listen
         self.budget = budget
         self._tokens = TokenCache(clock) if tokens is None else tokens
+        self._timeout = aiohttp.ClientTimeout(total=store.request_timeout)
         self._renewing = asyncio.Lock()
         self._refused_at: float | None = None  # when a token that had been renewed for this store was refused
 
@@ -220,7 +223,7 @@ class Api:
                 data=form,
                 headers=self._headers(token),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=self._store.request_timeout),
+                timeout=self._timeout,
             ) as response:
                 code = str(response.status)
                 if self._listen is not None:
@@ -330,6 +333,7 @@ def _server_ns(date: str | None, wall_ns: int, seconds: float) -> int:
     return wall_ns if at_ns is None else at_ns - int(seconds * 1e9)
 
 
+@lru_cache(DATES_CACHED)
 def _http_date(text: str | None) -> int | None:
     if not text:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeGuard
+from typing import Final
 
 from exporter.ledger import Entry
 from exporter.tally import PROCESSING_BOUNDS
@@ -44,22 +44,17 @@ def updated(known: Exemplars | None, entries: Iterable[Entry], now_ns: int) -> E
     processing = {} if known is None else dict(known.processing)
     latest_ns = now_ns + AHEAD_NS
     for entry in entries:
-        attempt, at_ns = entry.attempt, entry.at_ns
-        if at_ns > latest_ns:
+        attempt, at_ns, job_id = entry.attempt, entry.at_ns, entry.attempt.job_id
+        if job_id is None or at_ns > latest_ns or len(job_id) > JOB_ID_MAX:
             continue
-        if attempt.reason is not None and _newer(failures.get(attempt.reason), at_ns) and _fits(attempt.job_id):
-            failures[attempt.reason] = Exemplar(attempt.job_id, 1.0, at_ns)
         if attempt.processing_us is not None:
             seconds = attempt.processing_us / 1_000_000
             place = bisect_left(PROCESSING_BOUNDS, seconds)
-            if _newer(processing.get(place), at_ns) and _fits(attempt.job_id):
-                processing[place] = Exemplar(attempt.job_id, seconds, at_ns)
+            before = processing.get(place)
+            if before is None or at_ns > before.at_ns:
+                processing[place] = Exemplar(job_id, seconds, at_ns)
+        if attempt.reason is not None:
+            before = failures.get(attempt.reason)
+            if before is None or at_ns > before.at_ns:
+                failures[attempt.reason] = Exemplar(job_id, 1.0, at_ns)
     return Exemplars(failures, processing) if failures or processing else None
-
-
-def _fits(job_id: str | None) -> TypeGuard[str]:
-    return job_id is not None and len(job_id) <= JOB_ID_MAX
-
-
-def _newer(known: Exemplar | None, at_ns: int) -> bool:
-    return known is None or at_ns > known.at_ns

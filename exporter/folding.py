@@ -51,7 +51,14 @@ class Room:
 
     def fold(self, attempts: Sequence[Attempt], excluded: frozenset[str]) -> Sequence[Attempt]:
         """As they are counted; those of integrations that are `excluded` count nowhere."""
+        pairs = {(each.integration_id, each.status_code) for each in attempts}
+        if all(integration_id in excluded or self._has(integration_id, code) for integration_id, code in pairs):
+            return attempts
         return [each if each.integration_id in excluded else self._folded(each) for each in attempts]
+
+    def _has(self, integration_id: str, code: str) -> bool:
+        tally = self._tallies.get(integration_id)
+        return tally is not None and (code in tally.responses or code in UNFOLDED_CODES)
 
     def _folded(self, attempt: Attempt) -> Attempt:
         if not self.admits(attempt.integration_id):

@@ -9,8 +9,8 @@ there are in the end depends on the values alone: the limit is passed by the sam
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -28,6 +28,12 @@ def index_of(seconds: float) -> int:
     return bisect_left(_BOUNDS, fraction) + (exponent - 1) * len(_BOUNDS)
 
 
+def bound_of(index: int) -> float:
+    """The highest value of a bucket at SCHEMA, in seconds."""
+    doublings, step = divmod(index, len(_BOUNDS))
+    return math.ldexp(_BOUNDS[step], doublings + 1)
+
+
 class Native(msgspec.Struct):
     """Counts by bucket, NOT cumulative; values are seconds, and never negative."""
 
@@ -39,14 +45,17 @@ class Native(msgspec.Struct):
     def count(self) -> int:
         return self.zero + sum(self.buckets.values())
 
-    def observe_all(self, seconds: Iterable[float]) -> None:
+    def observe_all(self, seconds: Sequence[float]) -> None:
+        """In ascending order."""
         down, buckets = SCHEMA - self.schema, self.buckets
-        for each in seconds:
-            if each <= ZERO_THRESHOLD:
-                self.zero += 1
-                continue
-            at = -(-index_of(each) >> down)  # rounded up: a bucket belongs to its upper bound
-            buckets[at] = buckets.get(at, 0) + 1
+        start = bisect_right(seconds, ZERO_THRESHOLD)
+        self.zero += start
+        while start < len(seconds):
+            index = index_of(seconds[start])
+            end = bisect_right(seconds, bound_of(index), start)
+            at = -(-index >> down)  # rounded up: a bucket belongs to its upper bound
+            buckets[at] = buckets.get(at, 0) + end - start
+            start = end
         while len(self.buckets) > BUCKETS_MAX:
             self._halve()
 

@@ -6,7 +6,7 @@ on: `ledger` works on copies. Changing a bucket's bound here starts that histogr
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,10 +42,14 @@ class Histogram(msgspec.Struct):
         self.observe_all((microseconds,))
 
     def observe_all(self, microseconds: Sequence[int]) -> None:
-        counts, bounds = self.counts, self.bounds
-        seconds = [each / 1_000_000 for each in microseconds]
-        for each in seconds:
-            counts[bisect_left(bounds, each)] += 1
+        """In order, each bucket's values stand together: what is looked for is where they end."""
+        counts, start = self.counts, 0
+        seconds = sorted([each / 1_000_000 for each in microseconds])
+        for place, bound in enumerate(self.bounds):
+            end = bisect_right(seconds, bound, start)
+            counts[place] += end - start
+            start = end
+        counts[-1] += len(seconds) - start
         self.sum_us += sum(microseconds)
         if self.native is not None:
             self.native.observe_all(seconds)

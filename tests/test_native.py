@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.native import BUCKETS_MAX, SCHEMA, ZERO_THRESHOLD, Native, index_of
+from exporter.native import BUCKETS_MAX, SCHEMA, ZERO_THRESHOLD, Native, bound_of, index_of
 
 values = st.integers(0, 3_600_000_000) | st.integers(0, 20)  # microseconds
 
@@ -34,6 +34,9 @@ def test_the_same_values_give_the_same_histogram_in_any_order(microseconds: list
     chance.shuffle(microseconds)
     again = observed(microseconds)
     assert (again.schema, again.zero, again.buckets) == (once.schema, once.zero, once.buckets)
+    together = Native()
+    together.observe_all(sorted(each / 1_000_000 for each in microseconds))
+    assert together == once
     assert once.count == len(microseconds)
 
 
@@ -55,6 +58,14 @@ def test_a_power_of_two_is_the_upper_bound_of_its_bucket(seconds: float, at: int
     assert index_of(seconds) == at
     low, high = bounds(at, SCHEMA)
     assert low < seconds <= high
+    assert bound_of(at) == pytest.approx(high, rel=1e-12)
+
+
+@given(st.floats(ZERO_THRESHOLD, 1e9, exclude_min=True))
+def test_a_bucket_ends_where_the_next_one_begins(seconds: float) -> None:
+    at = index_of(seconds)
+    assert bound_of(at - 1) < seconds <= bound_of(at)
+    assert (index_of(bound_of(at)), index_of(math.nextafter(bound_of(at), math.inf))) == (at, at + 1)
 
 
 def test_past_the_limit_the_resolution_halves_and_no_value_is_lost() -> None:

@@ -44,6 +44,17 @@ def test_native_and_classic_buckets_hold_the_same_values() -> None:
     assert tally.delivery.native is None
 
 
+def test_values_that_come_together_stand_where_each_would_by_itself() -> None:
+    values = [0, 1, 49_999, 50_000, 50_001, 100_000, 2_500_000, 30_000_000, 30_000_001, 9, 9]
+    together, singly = Tally().processing, Tally().processing
+    together.observe_all(values)
+    for each in values:
+        singly.observe(each)
+    assert together == singly
+    assert (together.count, together.sum_us) == (len(values), sum(values))
+    assert together.counts == [6, 2, 0, 0, 0, 1, 0, 0, 1, 1]
+
+
 def test_a_copy_shares_nothing_that_counting_changes() -> None:
     tally = filled()
     before = msgspec.json.encode(tally)
