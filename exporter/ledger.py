@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -52,6 +53,8 @@ class Book:
     jobs: dict[JobKey, Job]
     now_ns: int
     failures_after: Callable[[str, int], int]  # failed attempts of an integration later than a time, new ones included
+    # Integration id → job id → when (ns): new jobs of which there is no more to remember (`delivered_job`).
+    delivered: dict[str, dict[str, int]] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     changed_jobs: dict[JobKey, Job] = field(default_factory=dict)  # in the order of their first change
 
@@ -69,22 +72,27 @@ def count(book: Book, entries: Iterable[Entry], *, counting: bool) -> None:
     for entry in entries:
         by_integration.setdefault(entry.attempt.integration_id, []).append(entry)
     for integration_id, own in by_integration.items():
-        own.sort(key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id))
+        _sort(own)
         tally = book.tally(integration_id)
         success_before = tally.last_success_ns
         failures = [entry.at_ns for entry in own if entry.attempt.succeeded is False]
         _prime(book, tally, own, failures)
         if counting:
             _count_attempts(tally, [entry.attempt for entry in own])
-        for entry in own:
-            if entry.attempt.job_id is not None:
-                _enter_job(book, tally, entry.attempt, entry.at_ns, counting=counting)
+        _enter_jobs(book, tally, integration_id, own, counting=counting)
         success = tally.last_success_ns
         if success is not None and success != success_before:
             # The streak is a question of `created_at`, not of arrival: a late success may stand before known failures.
             tally.consecutive_failures = book.failures_after(integration_id, success)
         else:
             tally.consecutive_failures += sum(1 for at_ns in failures if success is None or at_ns > success)
+
+
+def _sort(own: list[Entry]) -> None:
+    """Oldest first, and the same for every order of arrival."""
+    own.sort(key=attrgetter("at_ns"))
+    if len({entry.at_ns for entry in own}) < len(own):
+        own.sort(key=lambda entry: (entry.at_ns, entry.attempt.number or 0, entry.attempt.id))
 
 
 def _prime(book: Book, tally: Tally, own: Sequence[Entry], failures: Sequence[int]) -> None:
@@ -113,9 +121,34 @@ def _count_attempts(tally: Tally, attempts: Sequence[Attempt]) -> None:
     tally.processing.observe_all([a.processing_us for a in attempts if a.processing_us is not None])
 
 
-def _enter_job(book: Book, tally: Tally, attempt: Attempt, at_ns: int, *, counting: bool) -> None:
-    assert attempt.job_id is not None  # noqa: S101  # the caller's check, for the types
-    key = (attempt.integration_id, attempt.job_id)
+def _enter_jobs(book: Book, tally: Tally, integration_id: str, own: Sequence[Entry], *, counting: bool) -> None:
+    delivered = book.delivered.setdefault(integration_id, {})
+    before, jobs, latest_ns = len(delivered), book.jobs, book.now_ns
+    for entry in own:
+        attempt, at_ns = entry.attempt, entry.at_ns
+        job_id = attempt.job_id
+        if job_id is None:
+            continue
+        key = (integration_id, job_id)
+        if job_id in delivered:
+            jobs[key] = delivered_job(delivered.pop(job_id))
+            before -= 1
+        elif attempt.number == 1 and attempt.succeeded is True and counting and at_ns <= latest_ns and key not in jobs:
+            delivered[job_id] = at_ns
+            continue
+        _enter_job(book, tally, key, attempt, at_ns, counting=counting)
+    news = len(delivered) - before
+    tally.jobs += news
+    tally.delivered_first += news
+    tally.delivery.observe_all([0] * news)
+
+
+def delivered_job(at_ns: int) -> Job:
+    """One whose only attempt so far was its first, and succeeded then."""
+    return Job(first_ns=at_ns, last_ns=at_ns, first_known=True, delivered_ns=at_ns, counted=True)
+
+
+def _enter_job(book: Book, tally: Tally, key: JobKey, attempt: Attempt, at_ns: int, *, counting: bool) -> None:
     job = book.jobs.get(key)
     known_before = job is not None and job.first_ns < at_ns
     if job is None:

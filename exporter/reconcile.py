@@ -22,6 +22,7 @@ from exporter.feeds import list_jobs
 from exporter.fetch import Fetch
 from exporter.folding import OTHER
 from exporter.intake import Intake, Writer
+from exporter.jobs import Jobs
 from exporter.records import read_page
 from exporter.store import Store
 
@@ -110,9 +111,7 @@ class Reconciler:
         state = _BASELINE if first else _NEW
         before_ns = now_ns - round(self._config.lookback * 1e9)
         due = await self._in_store(
-            lambda connection, ref: _enter(
-                _Jobs(connection, ref, integration_id), jobs, state, now_ns, before_ns, whole=whole
-            )
+            lambda known: _enter(_Rows(known, integration_id), jobs, state, now_ns, before_ns, whole=whole)
         )
         for job_id in due[:LOOKUPS_MAX]:
             page, answered_ns = await self._fetch.get(
@@ -121,25 +120,32 @@ class Reconciler:
             await self._intake.enter(page, answered_ns)
             await self._intake.flush(answered_ns)
             await self._judge(integration_id, job_id, _LOGGED if page.attempts else _UNLOGGED)
-        return await self._in_store(lambda connection, ref: _unlogged(_Jobs(connection, ref, integration_id)))
+        return await self._in_store(lambda jobs: _unlogged(_Rows(jobs, integration_id)))
 
     async def _judge(self, integration_id: str, job_id: str, state: str) -> None:
-        await self._in_store(lambda connection, ref: _judge(_Jobs(connection, ref, integration_id), job_id, state))
+        await self._in_store(lambda jobs: _judge(_Rows(jobs, integration_id), job_id, state))
 
-    async def _in_store(self, work: Callable[[sqlite3.Connection, int], _T]) -> _T:
+    async def _in_store(self, work: Callable[[Jobs], _T]) -> _T:
         return await self._writer(self._store.reconciling, work, self._config.name)
 
 
 @dataclass(frozen=True, slots=True)
-class _Jobs:
+class _Rows:
     """The rows of one integration in the table `listed`."""
 
-    connection: sqlite3.Connection
-    ref: int
+    logged: Jobs  # that are remembered of the store
     integration: str
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self.logged.connection
 
-def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns: int, *, whole: bool) -> list[str]:
+    @property
+    def ref(self) -> int:
+        return self.logged.ref
+
+
+def _enter(rows: _Rows, jobs: Sequence[str], state: str, now_ns: int, before_ns: int, *, whole: bool) -> list[str]:
     """Brings the table up to the list; returns the jobs that are due to be looked up."""
     execute, key = rows.connection.execute, (rows.ref, rows.integration)
     execute("CREATE TEMP TABLE IF NOT EXISTS named(job TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -152,11 +158,13 @@ def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns:
         (*key, now_ns if whole else now_ns - UNSEEN_NS),
     )
     execute("INSERT OR IGNORE INTO listed SELECT ?, ?, job, ?, 0, ? FROM named", (*key, now_ns, state))
-    execute(
-        "UPDATE listed SET state = ? WHERE store = ? AND integration = ? AND state IN (?, ?) AND EXISTS"
-        " (SELECT 1 FROM job INDEXED BY job_by_hash WHERE job.hash = job_hash(listed.integration, listed.job)"
-        " AND job.store = listed.store AND job.integration = listed.integration AND job.job = listed.job)",
-        (_LOGGED, *key, _NEW, _UNLOGGED),
+    open_jobs = execute(
+        "SELECT job FROM listed WHERE store = ? AND integration = ? AND state IN (?, ?)", (*key, _NEW, _UNLOGGED)
+    ).fetchall()
+    logged = rows.logged.read([(rows.integration, job) for (job,) in open_jobs])
+    rows.connection.executemany(
+        "UPDATE listed SET state = ? WHERE store = ? AND integration = ? AND job = ?",
+        [(_LOGGED, *key, job) for _, job in logged],
     )
     due = execute(
         "SELECT job FROM listed WHERE store = ? AND integration = ? AND state IN (?, ?) AND first_ns <= ? AND tries < ?"
@@ -166,14 +174,14 @@ def _enter(rows: _Jobs, jobs: Sequence[str], state: str, now_ns: int, before_ns:
     return [job for (job,) in due]
 
 
-def _judge(rows: _Jobs, job: str, state: str) -> None:
+def _judge(rows: _Rows, job: str, state: str) -> None:
     rows.connection.execute(
         "UPDATE listed SET state = ?, tries = tries + 1 WHERE store = ? AND integration = ? AND job = ?",
         (state, rows.ref, rows.integration, job),
     )
 
 
-def _unlogged(rows: _Jobs) -> int:
+def _unlogged(rows: _Rows) -> int:
     (number,) = rows.connection.execute(
         "SELECT count(*) FROM listed WHERE store = ? AND integration = ? AND state = ?",
         (rows.ref, rows.integration, _UNLOGGED),

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from exporter import seam, statefile
-from exporter.rows import Marks, check_sums, decode
+from exporter.checked import decode
+from exporter.delivered import Delivered
+from exporter.rows import Marks, check_sums
 from exporter.sharding import EMPTIED, MOVING, NOTE, SHARDS_MAX, Shard, shard_of
 from exporter.statefile import JOB_REFS, DamagedError, LockedError
 from exporter.takeover import home_key
@@ -33,6 +35,7 @@ _TABLES: Final = {
     "seen": "created_ns, id, failed_of, absent",
     "untimed": "id, at_ns, failed_of, absent",
     "job": "hash, integration, job, first_ns, last_ns, first_known, delivered_ns, counted, failing, pending",
+    "delivered": "body, crc",
     "gap": "cause, from_ns, to_ns, found_ns",
     "listed": "integration, job, first_ns, tries, state",
 }
@@ -145,6 +148,8 @@ def _checked_marks(connection: sqlite3.Connection, ref: int) -> Marks:
     marks: Marks = decode(body, crc, Marks)
     tallies = connection.execute("SELECT integration, body, crc FROM main.tally WHERE store = ?", (ref,)).fetchall()
     check_sums(connection, ref, marks, {integration: decode(body, crc, Tally) for integration, body, crc in tallies})
+    for _ in Delivered(ref).load(connection):
+        pass  # to its end, or to a row that is not what was written
     return marks
 
 

@@ -7,14 +7,15 @@ are changed in the same transaction as the rows: a file in which they disagree w
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
+from zlib import adler32, crc32
 
 import msgspec
 
 from exporter import ledger
+from exporter.checked import decode, encode
 from exporter.jobs import Jobs
 from exporter.ledger import Book, Entry
 from exporter.records import Attempt
@@ -24,6 +25,8 @@ from exporter.tally import Tally
 RANGE_TIMES: Final = 4  # ids read for a page's stretch of time, by the page's length, before they are asked for singly
 FORGET_MAX: Final = 10_000  # ids that one transaction deletes, and jobs that it looks at: some 50 ms
 _DIGEST_MASK: Final = (1 << 63) - 1
+_TIME: Final = 10**18  # added to times, which have 62 bits, so that all have 19 digits
+_UNFAILED: Final = f"CAST(substr(value, 1, 19) AS INTEGER) - {_TIME}, substr(value, 20), NULL"
 
 
 class Feed(msgspec.Struct):
@@ -99,7 +102,25 @@ class Committed:
 def insert_ids(
     connection: sqlite3.Connection, ref: int, batch: Batch, keep_ns: int | None, done: Committed
 ) -> list[Entry]:
-    """The attempts of a batch that no transaction has counted yet; from here on they are remembered."""
+    """The attempts of a batch that no transaction has counted yet; from here on they are remembered.
+
+    Those of integrations that are excluded are remembered alone.
+    """
+    timed, untimed = _entries(batch, keep_ns, done)
+    fresh = [
+        *_inserted(connection, "seen(store, created_ns, id, failed_of)", ref, timed),
+        *_inserted(connection, "untimed(store, at_ns, id, failed_of)", ref, untimed),
+    ]
+    done.duplicates += len(timed) + len(untimed) - len(fresh)
+    named = [(entry.attempt.created_ns, entry.attempt.id) for entry in fresh]
+    done.marks.digest = (done.marks.digest + _digest(named)) & _DIGEST_MASK
+    if not batch.excluded:
+        return fresh
+    return [entry for entry in fresh if entry.attempt.integration_id not in batch.excluded]
+
+
+def _entries(batch: Batch, keep_ns: int | None, done: Committed) -> tuple[list[Entry], list[Entry]]:
+    """Of the attempts that may count: those with a time, and those without."""
     timed: list[Entry] = []
     untimed: list[Entry] = []
     for attempt in batch.attempts:
@@ -111,35 +132,41 @@ def insert_ids(
             done.ignored.append(attempt)
         else:
             timed.append(Entry(attempt, created_ns))
-    fresh = [
-        *_inserted(
-            connection, "INSERT OR IGNORE INTO seen(store, created_ns, id, failed_of) VALUES(?, ?, ?, ?)", ref, timed
-        ),
-        *_inserted(
-            connection, "INSERT OR IGNORE INTO untimed(store, at_ns, id, failed_of) VALUES(?, ?, ?, ?)", ref, untimed
-        ),
-    ]
-    done.duplicates += len(timed) + len(untimed) - len(fresh)
-    digest = sum([_digest(entry.attempt.created_ns, entry.attempt.id) for entry in fresh])
-    done.marks.digest = (done.marks.digest + digest) & _DIGEST_MASK
-    return fresh
+    return timed, untimed
 
 
-def _inserted(connection: sqlite3.Connection, statement: str, ref: int, entries: list[Entry]) -> list[Entry]:
-    """Those of which the primary key says that they are new: all at once, as they mostly are, or else one by one."""
+def _inserted(connection: sqlite3.Connection, into: str, ref: int, entries: list[Entry]) -> list[Entry]:
+    """Those of which the primary key says that they are new: all at once, as they mostly are, or else one by one.
+
+    All at once is one statement over a list in JSON, through which SQLite goes without the interpreter's lock.
+    """
     if not entries:
         return []
-    rows = [
-        (ref, each.at_ns, each.attempt.id, each.attempt.integration_id if each.attempt.succeeded is False else None)
-        for each in entries
-    ]
     connection.execute("SAVEPOINT ids")
-    if connection.executemany(statement, rows).rowcount == len(rows):
+    # Most have not failed: a text for each is taken apart in half the time of a list.
+    others = [f"{each.at_ns + _TIME}{each.attempt.id}" for each in entries if each.attempt.succeeded is not False]
+    failed = [_row(each) for each in entries if each.attempt.succeeded is False]
+    fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(3))
+    inserted = [
+        connection.execute(
+            f"INSERT OR IGNORE INTO {into} SELECT ?, {values} FROM json_each(?)",  # fixed
+            (ref, msgspec.json.encode(rows).decode()),
+        ).rowcount
+        for values, rows in ((_UNFAILED, others), (fields, failed))
+    ]
+    if sum(inserted) == len(entries):
         connection.execute("RELEASE ids")
         return entries
     connection.execute("ROLLBACK TO ids")
     connection.execute("RELEASE ids")
-    return [entry for entry, row in zip(entries, rows, strict=True) if connection.execute(statement, row).rowcount == 1]
+    one = f"INSERT OR IGNORE INTO {into} VALUES(?, ?, ?, ?)"
+    return [each for each in entries if connection.execute(one, (ref, *_row(each))).rowcount == 1]
+
+
+def _row(entry: Entry) -> tuple[int, str, str | None]:
+    """`created_at` or the time that it stands under, id, whose failure it is."""
+    attempt = entry.attempt
+    return entry.at_ns, attempt.id, attempt.integration_id if attempt.succeeded is False else None
 
 
 def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Attempt], keep_ns: int | None) -> set[str]:
@@ -171,8 +198,10 @@ def unknown_ids(connection: sqlite3.Connection, ref: int, attempts: Sequence[Att
     }
 
 
-def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> bool:
+def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book, *, first: bool) -> bool:
     """What the marks allow to forget: memory and disk follow lookback and rate, not history. True: more is left.
+
+    `first`: nothing of the store is shown yet, and will be when this is committed; rows are deleted afterwards.
 
     A baseline of all that EPCC lists leaves nearly all of its ids to forget: in one transaction it would hold up the
     other stores for as long as it took to write them.
@@ -187,6 +216,8 @@ def forget(jobs: Jobs, now_ns: int, marks: Marks, book: Book) -> bool:
     jobs.write(book)
     if marks.keep_ns is None:
         return False
+    if first:
+        return True
     more = jobs.forget(marks.keep_ns, old_ns, FORGET_MAX)
     until_ns = marks.keep_ns
     first_kept = connection.execute(
@@ -207,13 +238,14 @@ def _delete_seen(connection: sqlite3.Connection, ref: int, marks: Marks, conditi
         f"DELETE FROM seen WHERE store = ? AND {condition} RETURNING created_ns, id",  # fixed texts
         (ref, *values),
     ).fetchall()
-    gone = sum([_digest(created_ns, log_id) for created_ns, log_id in rows])
-    marks.digest = (marks.digest - gone) & _DIGEST_MASK
+    marks.digest = (marks.digest - _digest(rows)) & _DIGEST_MASK
 
 
-def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, listed: frozenset[str]) -> None:
+def forget_unlisted(jobs: Jobs, now_ns: int, marks: Marks, listed: frozenset[str]) -> None:
     """Without an order to rely on, an id is remembered while it is listed, and for one sweep more; one above the floor
-    for longer: the list keeps it, and a sweep that does not show it has met a replica that lags."""
+    for longer: the list keeps it, and a sweep that does not show it has met a replica that lags. A job is remembered
+    while any id is that is no newer."""
+    connection, ref = jobs.connection, jobs.ref
     floor_ns = marks.floor_ns if marks.floor_ns is not None else (1 << 63) - 1
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS still(id TEXT PRIMARY KEY) WITHOUT ROWID")
     connection.execute("DELETE FROM still")
@@ -228,10 +260,16 @@ def forget_unlisted(connection: sqlite3.Connection, ref: int, marks: Marks, list
             (ref,),
         )
     _delete_seen(connection, ref, marks, "absent >= 2 AND created_ns < ?", floor_ns)
-    for (log_id,) in connection.execute(
-        "DELETE FROM untimed WHERE store = ? AND absent >= 2 AND at_ns < ? RETURNING id", (ref, floor_ns)
-    ).fetchall():
-        marks.digest = (marks.digest - _digest(None, log_id)) & _DIGEST_MASK
+    gone = connection.execute(
+        "DELETE FROM untimed WHERE store = ? AND absent >= 2 AND at_ns < ? RETURNING NULL, id", (ref, floor_ns)
+    ).fetchall()
+    marks.digest = (marks.digest - _digest(gone)) & _DIGEST_MASK
+    oldest = connection.execute(
+        "SELECT min(created_ns) FROM seen WHERE store = ?1 UNION ALL SELECT min(at_ns) FROM untimed WHERE store = ?1",
+        (ref,),
+    ).fetchall()
+    oldest_ns = min([at_ns for (at_ns,) in oldest if at_ns is not None], default=now_ns)
+    jobs.forget(min(oldest_ns, floor_ns), now_ns - ledger.JOB_FAILING_NS, FORGET_MAX)
 
 
 def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Sequence[Gap], now_ns: int) -> None:
@@ -252,15 +290,12 @@ def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Seq
 
 
 def save_marks(connection: sqlite3.Connection, ref: int, marks: Marks) -> None:
-    body = encode(marks)
-    connection.execute("UPDATE store SET body = ?, crc = ? WHERE ref = ?", (body, zlib.crc32(body), ref))
+    connection.execute("UPDATE store SET body = ?, crc = ? WHERE ref = ?", (*encode(marks), ref))
 
 
 def write_scrapers(connection: sqlite3.Connection, clients: Sequence[tuple[str, str]]) -> None:
-    body = msgspec.json.encode(clients)
-    connection.executemany(
-        "INSERT OR REPLACE INTO meta VALUES(?, ?)", [("scrapers", body), ("scrapers_crc", zlib.crc32(body))]
-    )
+    body, crc = encode(clients)
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", [("scrapers", body), ("scrapers_crc", crc)])
 
 
 def read_scrapers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -277,11 +312,8 @@ def check_sums(connection: sqlite3.Connection, ref: int, marks: Marks, tallies: 
         raise DamagedError("the tallies do not add up to the attempts counted")
     if any(sum(tally.responses.values()) != tally.attempts for tally in tallies.values()):
         raise DamagedError("a tally's responses do not add up to its attempts")
-    digest = 0
-    for created_ns, log_id in connection.execute("SELECT created_ns, id FROM seen WHERE store = ?", (ref,)):
-        digest += _digest(created_ns, log_id)
-    for (log_id,) in connection.execute("SELECT id FROM untimed WHERE store = ?", (ref,)):
-        digest += _digest(None, log_id)
+    digest = _digest(connection.execute("SELECT created_ns, id FROM seen WHERE store = ?", (ref,)))
+    digest += _digest(connection.execute("SELECT NULL, id FROM untimed WHERE store = ?", (ref,)))
     if digest & _DIGEST_MASK != marks.digest:
         raise DamagedError("the remembered ids are not those that were written")
     failing = dict(
@@ -293,19 +325,10 @@ def check_sums(connection: sqlite3.Connection, ref: int, marks: Marks, tallies: 
         raise DamagedError("the failing jobs are not those that were counted")
 
 
-def _digest(created_ns: int | None, log_id: str) -> int:
-    text = f"{created_ns}:{log_id}".encode("utf-8", "surrogatepass")
-    return (zlib.crc32(text) << 30) ^ zlib.adler32(text)
-
-
-def encode(value: Marks | Tally) -> bytes:
-    return msgspec.json.encode(value)
-
-
-def decode(body: bytes, crc: int, kind: Any) -> Any:
-    if zlib.crc32(body) != crc:
-        raise DamagedError("a row's checksum does not match")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise DamagedError("a row cannot be decoded") from error
+def _digest(rows: Iterable[tuple[int | None, str]]) -> int:
+    """Of `created_at` and id, the sum over all rows."""
+    digest = 0
+    for created_ns, log_id in rows:
+        text = f"{created_ns}:{log_id}".encode("utf-8", "surrogatepass")
+        digest += (crc32(text) << 30) ^ adler32(text)
+    return digest

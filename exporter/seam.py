@@ -19,7 +19,8 @@ from urllib.parse import quote
 import msgspec
 
 from exporter import statefile
-from exporter.rows import Marks, decode
+from exporter.checked import decode
+from exporter.rows import Marks
 from exporter.statefile import DamagedError, NewerStateError
 from exporter.tally import Tally
 

@@ -20,7 +20,7 @@ from typing import IO, Final
 NAME: Final = "state.db"
 LOCK_NAME: Final = "lock"
 APPLICATION_ID: Final = 0x45504358  # "EPCX", in SQLite's header
-VERSION: Final = 3  # of the schema; raise it together with a step in MIGRATIONS
+VERSION: Final = 4  # of the schema; raise it together with a step in MIGRATIONS
 WAL_PAGES: Final = 4000  # 16 MB beside the file; with SQLite's own 1000 a long catching-up copies pages more often
 LOST_NAME: Final = "state.lost"  # says, until a new file stands, that the one before was damaged, and when (ns)
 
@@ -37,6 +37,10 @@ CREATE INDEX job_by_hash ON job(hash);
 CREATE INDEX job_pending ON job(store, delivered_ns) WHERE pending;
 CREATE INDEX job_failing ON job(store, last_ns) WHERE failing;
 """
+_DELIVERED: Final = """
+-- One row for all jobs of a commit that were delivered at their first attempt (`delivered`).
+CREATE TABLE delivered(ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL);
+"""
 _SCHEMA: Final = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE store(ref INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL);
@@ -47,7 +51,8 @@ CREATE TABLE seen(store INTEGER NOT NULL, created_ns INTEGER NOT NULL, id TEXT N
                   NOT NULL DEFAULT 0, PRIMARY KEY(store, created_ns, id)) WITHOUT ROWID;
 CREATE TABLE untimed(store INTEGER NOT NULL, id TEXT NOT NULL, at_ns INTEGER NOT NULL, failed_of TEXT, absent INTEGER
                      NOT NULL DEFAULT 0, PRIMARY KEY(store, id)) WITHOUT ROWID;
-{_JOBS}CREATE TABLE gap(store INTEGER NOT NULL, cause TEXT NOT NULL, from_ns INTEGER, to_ns INTEGER NOT NULL,
+{_JOBS}{_DELIVERED}
+CREATE TABLE gap(store INTEGER NOT NULL, cause TEXT NOT NULL, from_ns INTEGER, to_ns INTEGER NOT NULL,
                  found_ns INTEGER NOT NULL);
 -- Jobs that EPCC lists: what `reconcile` has made of each of them.
 CREATE TABLE listed(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT NULL, first_ns INTEGER NOT NULL,
@@ -74,6 +79,7 @@ INSERT INTO job SELECT store * {JOB_REFS} + ref, store, hash, integration, job, 
                        delivered_ns, counted, failing, pending FROM was ORDER BY store, ref;
 DROP TABLE was;
 """,
+    3: _DELIVERED,
 }
 
 

@@ -8,15 +8,15 @@ connection is closed and everything is read again from the file: memory is not t
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from exporter import ledger, seam, statefile
+from exporter.checked import decode, encode
 from exporter.folding import Room, series_of
-from exporter.jobs import Jobs, Turn
+from exporter.jobs import Jobs, Memory
 from exporter.ledger import Book
 from exporter.records import Attempt
 from exporter.rows import (
@@ -25,8 +25,6 @@ from exporter.rows import (
     Gap,
     Marks,
     check_sums,
-    decode,
-    encode,
     enter_gaps,
     forget,
     forget_unlisted,
@@ -53,8 +51,8 @@ class _Held:
     ref: int
     marks: Marks
     tallies: dict[str, Tally]
+    jobs: Memory
     series: int = 0  # of all tallies
-    turn: Turn = field(default_factory=Turn)
 
     def replace(self, integration_id: str, tally: Tally | None) -> None:
         """What is committed of an integration; None: it leaves."""
@@ -119,12 +117,13 @@ class Store:
             self.scrapers = read_scrapers(connection)
             for ref, name, body, crc in connection.execute("SELECT ref, name, body, crc FROM store"):
                 marks = decode(body, crc, Marks)
-                self._held[name] = _Held(ref, marks, {})
+                self._held[name] = _Held(ref, marks, {}, Memory(ref))
             by_ref = {held.ref: held for held in self._held.values()}
             for ref, integration, body, crc in connection.execute("SELECT store, integration, body, crc FROM tally"):
                 by_ref[ref].replace(integration, decode(body, crc, Tally).renewed())
             for held in self._held.values():
                 check_sums(connection, held.ref, held.marks, held.tallies)
+                held.jobs.load(connection, held.ref)
         except BaseException as error:
             self._disconnect()  # half of what was read is worse than nothing: the next call begins anew
             code = getattr(error, "sqlite_errorname", None)
@@ -143,11 +142,9 @@ class Store:
                 return
             marks = Marks(born_ns=now_ns)
             (lost_ns,) = connection.execute("SELECT value FROM meta WHERE key = 'lost_ns'").fetchone()
-            body = encode(marks)
-            cursor = connection.execute(
-                "INSERT INTO store(name, body, crc) VALUES(?, ?, ?)", (name, body, zlib.crc32(body))
-            )
-            held = _Held(int(cursor.lastrowid or 0), marks, {})
+            row = (name, *encode(marks))
+            ref = int(connection.execute("INSERT INTO store(name, body, crc) VALUES(?, ?, ?)", row).lastrowid or 0)
+            held = _Held(ref, marks, {}, Memory(ref))
             if lost_ns is not None:
                 marks.begins_at_zero = True
                 enter_gaps(connection, held.ref, marks, [Gap("state_lost", None, now_ns)], now_ns)
@@ -200,7 +197,8 @@ class Store:
             held = self._held.get(name)
             if held is None:
                 return []
-            return sorted(key[0] for key in Jobs(connection, held.ref).read([(i, job_id) for i in integration_ids]))
+            jobs = Jobs(connection, held.ref, held.jobs)
+            return sorted(key[0] for key in jobs.read([(i, job_id) for i in integration_ids]))
 
         return self._reading(work)
 
@@ -251,12 +249,11 @@ class Store:
         room = Room(held.tallies, batch.max_series - held.series)
         batch.attempts = room.fold(batch.attempts, batch.excluded)
         done.fresh = insert_ids(connection, ref, batch, held.marks.keep_ns, done)
-        jobs = Jobs(connection, ref, held.turn)
-        done.fresh = [entry for entry in done.fresh if entry.attempt.integration_id not in batch.excluded]
-        wanted = {(e.attempt.integration_id, e.attempt.job_id) for e in done.fresh if e.attempt.job_id is not None}
+        jobs = Jobs(connection, ref, held.jobs)
+        wanted = [(e.attempt.integration_id, e.attempt.job_id) for e in done.fresh if e.attempt.job_id is not None]
         book = Book(
             tallies=_CopyOnTouch(held.tallies),
-            jobs=jobs.read((integration, job) for integration, job in wanted if job is not None),
+            jobs=jobs.enter(wanted),
             now_ns=batch.now_ns,
             failures_after=failures_after,
         )
@@ -268,9 +265,9 @@ class Store:
         if batch.counting:
             marks.counted += len(done.fresh)
         if batch.forget:
-            done.forgetful = forget(jobs, batch.now_ns, marks, book)
+            done.forgetful = forget(jobs, batch.now_ns, marks, book, first=marks.begun and not held.marks.begun)
         if batch.listed is not None:
-            forget_unlisted(connection, ref, marks, batch.listed)
+            forget_unlisted(jobs, batch.now_ns, marks, batch.listed)
         _announce(book, batch, held)
         jobs.write(book)
         for integration_id in batch.drop:
@@ -282,10 +279,8 @@ class Store:
                 book.changed.discard(integration_id)
         for integration_id in sorted(book.changed):
             tally = done.tallies[integration_id] = book.tallies[integration_id]
-            body = encode(tally)
-            connection.execute(
-                "INSERT OR REPLACE INTO tally VALUES(?, ?, ?, ?)", (ref, integration_id, body, zlib.crc32(body))
-            )
+            row = (ref, integration_id, *encode(tally))
+            connection.execute("INSERT OR REPLACE INTO tally VALUES(?, ?, ?, ?)", row)
 
     # --- transactions
 
@@ -340,9 +335,14 @@ class Store:
         row = (statefile.note_key(key), text)
         self._transaction(lambda connection: connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", row))
 
-    def reconciling(self, work: Callable[[sqlite3.Connection, int], _Result], name: str) -> _Result:
+    def reconciling(self, work: Callable[[Jobs], _Result], name: str) -> _Result:
         """A transaction on the tables of `reconcile`, which change no tally. Raises StorageError."""
-        return self._transaction(lambda connection: work(connection, self._held[name].ref))
+
+        def held_work(connection: sqlite3.Connection) -> _Result:
+            held = self._held[name]
+            return work(Jobs(connection, held.ref, held.jobs))
+
+        return self._transaction(held_work)
 
 
 class _CopyOnTouch(dict[str, Tally]):

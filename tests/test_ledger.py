@@ -312,7 +312,8 @@ def test_a_transaction_forgets_so_many_and_says_whether_more_is_left(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, spread: int
 ) -> None:
     monkeypatch.setattr(rows, "FORGET_MAX", 10)
-    ledger.enter(*(attempt(f"a{number}", NOW + number * spread, job_id=f"j{number}") for number in range(25)))
+    every = (attempt(f"a{at}", NOW + at * spread, job_id=f"j{at}", number=None) for at in range(25))
+    ledger.enter(*every)
     ledger.enter(attempt("young", NOW + 60 * SECOND, job_id="young"))
     marks = ledger.marks.copied()
     marks.floor_ns = marks.keep_ns = NOW + 50 * SECOND
@@ -329,6 +330,16 @@ def test_a_transaction_forgets_so_many_and_says_whether_more_is_left(
     ledger.restart()  # where the sums must agree
 
 
+def test_what_a_first_walk_has_counted_is_committed_before_anything_is_forgotten(ledger: Ledger) -> None:
+    marks = ledger.marks.copied()
+    marks.begun, marks.floor_ns, marks.keep_ns = True, NOW + SECOND, NOW + SECOND
+    attempts = [attempt(f"a{number}", NOW) for number in range(3)]
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, attempts=attempts, marks=marks, forget=True))
+    assert (done.tallies["int-1"].attempts, done.forgetful, rows_of(ledger, "seen")) == (3, True, 3)
+    done = ledger.store.commit("acme", Batch(now_ns=NOW, forget=True))
+    assert (done.forgetful, rows_of(ledger, "seen"), rows_of(ledger, "delivered")) == (False, 0, 0)
+
+
 def rows_of(ledger: Ledger, table: str) -> int:
     def counted(connection: sqlite3.Connection) -> int:
         (number,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  the test's own
@@ -341,7 +352,7 @@ def test_a_look_at_what_can_be_forgotten_costs_what_is_new_and_comes_round_to_ev
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "LOOKS_MIN", 10)
-    ledger.enter(*(attempt(f"a{number}", NOW + number, job_id=f"j{number}") for number in range(100)))
+    ledger.enter(*(attempt(f"a{at}", NOW + at, job_id=f"j{at}", number=None) for at in range(100)))
     ledger.mark(floor_ns=NOW, keep_ns=NOW)  # looks at all, for the first time, and all are kept
     left = []
     for number in range(4):

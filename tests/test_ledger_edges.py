@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from exporter import ledger
-from exporter.ledger import JOB_FAILING_NS, Book, Entry, Job, JobKey
+from exporter.ledger import JOB_FAILING_NS, Book, Entry, Job, JobKey, delivered_job
 from exporter.records import Attempt
 from exporter.tally import Tally
 from tests.shelf import NOW, SECOND, attempt
@@ -37,7 +37,10 @@ class Counting:
     def count(self, *attempts: Attempt, counting: bool = True) -> Tally:
         self.failures += [each for each in attempts if each.succeeded is False]
         entries = [Entry(each, each.created_ns) for each in attempts if each.created_ns is not None]
-        ledger.count(self.book(), entries, counting=counting)
+        book = self.book()
+        ledger.count(book, entries, counting=counting)
+        for integration_id, own in book.delivered.items():
+            self.jobs.update({(integration_id, job_id): delivered_job(at_ns) for job_id, at_ns in own.items()})
         return self.tallies["int-1"]
 
 
@@ -211,6 +214,11 @@ def test_a_job_that_has_ceased_to_fail_is_counted_out_once(ledger_: Counting) ->
 
 def test_what_a_commit_has_touched_is_what_is_written(ledger_: Counting) -> None:
     book = ledger_.book()
-    every: Sequence[Attempt] = (attempt("a", NOW, job_id="j"), attempt("b", NOW, integration_id="int-2", job_id=None))
+    every: Sequence[Attempt] = (
+        attempt("a", NOW, job_id="j"), attempt("b", NOW, integration_id="int-2", job_id=None),
+        attempt("c", NOW, job_id="retried", number=2),
+    )  # fmt: skip
     ledger.count(book, [Entry(each, NOW) for each in every], counting=True)
-    assert (book.changed, set(book.changed_jobs)) == ({"int-1", "int-2"}, {("int-1", "j")})
+    assert book.changed == {"int-1", "int-2"}
+    assert set(book.changed_jobs) == {("int-1", "retried")}
+    assert book.delivered == {"int-1": {"j": NOW}, "int-2": {}}

@@ -18,6 +18,7 @@ CREATE TABLE was(store INTEGER NOT NULL, integration TEXT NOT NULL, job TEXT NOT
 INSERT INTO was SELECT store, integration, job, first_ns, last_ns, first_known, delivered_ns, counted, failing, pending
     FROM job;
 DROP TABLE job;
+DROP TABLE delivered;
 ALTER TABLE was RENAME TO job;
 CREATE INDEX job_by_age ON job(store, last_ns);
 PRAGMA user_version=1;
@@ -36,7 +37,7 @@ def test_jobs_of_version_1_are_known_to_this_one(tmp_path: Path) -> None:
     store.begin("acme", NOW)
     failed = {"succeeded": False, "status_code": "500", "reason": "http_5xx"}
     store.commit("acme", Batch(NOW, [
-        attempt("a", NOW, job_id="delivered"), attempt("b", NOW, job_id="failing", **failed),
+        attempt("a", NOW, job_id="delivered", number=None), attempt("b", NOW, job_id="failing", **failed),
     ]))  # fmt: skip
     store.close()
     of_version_1(tmp_path)
@@ -74,6 +75,7 @@ def test_jobs_are_found_though_their_hashes_are_the_same(tmp_path: Path) -> None
 VERSION_2_JOBS = """
 CREATE TABLE was AS SELECT * FROM job;
 DROP TABLE job;
+DROP TABLE delivered;
 CREATE TABLE job(ref INTEGER PRIMARY KEY, store INTEGER NOT NULL, hash INTEGER NOT NULL, integration TEXT NOT NULL,
                  job TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, first_known INTEGER NOT NULL,
                  delivered_ns INTEGER, counted INTEGER NOT NULL, failing INTEGER NOT NULL, pending INTEGER NOT NULL);
@@ -92,7 +94,8 @@ def test_jobs_of_version_2_come_to_the_stretches_of_their_stores(tmp_path: Path)
     for number, name in enumerate(("acme", "south")):
         store.begin(name, NOW)
         store.commit(name, Batch(NOW, [
-            attempt("a", NOW + number, job_id="delivered"), attempt("b", NOW + number, job_id="failing", **failed),
+            attempt("a", NOW + number, job_id="delivered", number=None),
+            attempt("b", NOW + number, job_id="failing", **failed),
         ]))  # fmt: skip
     store.close()
     connection = sqlite3.connect(tmp_path / statefile.NAME, isolation_level=None)
@@ -107,8 +110,31 @@ def test_jobs_of_version_2_come_to_the_stretches_of_their_stores(tmp_path: Path)
         tally = store.commit(name, Batch(NOW, later)).tallies["int-1"]
         assert (tally.jobs, tally.jobs_failing, tally.delivered_first, tally.delivered_retry) == (3, 0, 1, 2)
     rows = store._reading(lambda connection: connection.execute("SELECT store, ref FROM job").fetchall())
-    assert len(rows) == 6
+    assert len(rows) == 6  # with those that older versions would have made of all jobs
     assert all(ref // statefile.JOB_REFS == number for number, ref in rows)
     store.close()
     assert (tmp_path / f"{statefile.NAME}.v2").exists()
     Store.open(tmp_path, NOW).close()  # and the sums agree
+
+
+def test_a_file_of_version_3_is_taken_over_with_its_jobs(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, NOW)
+    store.begin("acme", NOW)
+    store.commit("acme", Batch(NOW, [attempt("a", NOW, job_id="before", number=None)]))
+    store.close()
+    connection = sqlite3.connect(tmp_path / statefile.NAME, isolation_level=None)
+    connection.executescript("DROP TABLE delivered; PRAGMA user_version=3;")
+    statefile._seal_schema(connection)
+    connection.close()
+
+    for number in (1, 2):  # and once more, of what the newer version has written
+        store = Store.open(tmp_path, NOW)
+        assert store.moved_aside is None
+        later = NOW + number * SECOND
+        tally = store.commit("acme", Batch(later, [
+            attempt(f"b{number}", later, job_id="before", number=1 + number),
+            attempt(f"c{number}", later, job_id="after", number=number),
+        ])).tallies["int-1"]  # fmt: skip
+        assert (tally.jobs, tally.delivered_first, tally.delivered_retry) == (2, 2, 0)
+        store.close()
+    assert (tmp_path / f"{statefile.NAME}.v3").exists()

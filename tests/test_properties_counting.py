@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from exporter import ledger
 from exporter.epcc import Epcc
 from exporter.ledger import Book, Entry, Job, JobKey
 from exporter.manners import ORDERS, Manners
+from exporter.questions import Evidence
 from exporter.records import REASONS, Attempt
 from exporter.shop import Integration, Log
 from exporter.tally import DELIVERY_BOUNDS, PROCESSING_BOUNDS, Tally
@@ -226,6 +227,21 @@ def test_any_list_read_in_any_pages_polls_and_restarts_gives_the_tallies_of_a_pe
     assert gaps == {}
 
 
+# --- the order of a list
+
+
+@example([[0], [10, 15]])  # a lookback, to the nanosecond, is not more than one
+@example([[15], [5, 0]])
+@given(st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=6))
+def test_pages_of_times_are_the_evidence_that_their_times_are_one_by_one(pages: list[list[int]]) -> None:
+    at_once, singly = Evidence(10), Evidence(10)
+    for page in pages:
+        at_once.read(page)
+        for at in page:
+            singly.read([at])
+        assert at_once == singly
+
+
 # --- the ledger alone
 
 
@@ -237,7 +253,9 @@ def entry(number: int, seen: Seen) -> Entry:
     return Entry(made, seen.created_ns)
 
 
-def counted(batches: Iterable[Sequence[Entry]]) -> tuple[dict[str, Tally], dict[JobKey, Job]]:
+def counted(
+    batches: Iterable[Sequence[Entry]], now_ns: int = START_NS + 3600 * SECOND
+) -> tuple[dict[str, Tally], dict[JobKey, Job]]:
     """What the ledger makes of batches, where each works on what is left of the ones before, as in the store."""
     tallies: dict[str, Tally] = {}
     jobs: dict[JobKey, Job] = {}
@@ -249,7 +267,11 @@ def counted(batches: Iterable[Sequence[Entry]]) -> tuple[dict[str, Tally], dict[
             times = [a.created_ns for a in failed if a.integration_id == integration and a.created_ns is not None]
             return sum(each > at_ns for each in times)
 
-        ledger.count(Book(tallies, jobs, START_NS, failures_after), batch, counting=True)
+        book = Book(tallies, jobs, now_ns, failures_after)
+        ledger.count(book, batch, counting=True)
+        jobs.update(
+            {(i, job): ledger.delivered_job(at) for i, own in book.delivered.items() for job, at in own.items()}
+        )
     return tallies, jobs
 
 
@@ -279,4 +301,9 @@ def test_any_order_and_any_split_into_commits_gives_the_same_tallies_and_jobs(
     entries = [entry(number, seen) for number, seen in enumerate(every)]
     straight = counted([entries])
     assert counted(data.draw(shuffled_and_cut(entries))) == straight
+    # From here all is dated in the future, and no job is one of those that need no row of their own.
+    tallies, jobs = counted(data.draw(shuffled_and_cut(entries)), now_ns=0)
+    assert jobs == straight[1]
+    assert {i: tally.born_ns for i, tally in tallies.items()} == dict.fromkeys(straight[0], 0)
+    assert held(tallies) == observed(every)
     assert held(straight[0]) == observed(every)

@@ -40,8 +40,8 @@ def enter(folder: Path, name: str, number: int = 5, *, through_ns: int = NOW) ->
     store.commit(name, Batch(NOW, attempts, marks=marks, gaps=[Gap("late", NOW, NOW)], announce=[("int-1", None)]))
     store.commit(name, Batch(NOW, announce=[("int-1", None), ("int-1", "500")]))
     store.reconciling(
-        lambda connection, ref: connection.execute(
-            "INSERT INTO listed VALUES(?, 'int-1', 'job-1', ?, 1, 'open')", (ref, NOW)
+        lambda jobs: jobs.connection.execute(
+            "INSERT INTO listed VALUES(?, 'int-1', 'job-1', ?, 1, 'open')", (jobs.ref, NOW)
         ),
         name,
     )

@@ -46,7 +46,7 @@ PURE = {"scrapers", "shop", "manners", "listings", "epcc", "organization"}
 SEEN = {"recent", "lasthour", "status", "remedies", "markup", "frontpage", "jobpage", "searchpage"}
 SIMULATED = {"shop", "manners", "listings", "epcc", "organization", "simulator"}
 DRAWING = SIMULATED & PURE - {"organization"}
-STATE = {"store", "rows", "jobs", "statefile", "reconcile", "reshard", "seam", "spool"}
+STATE = {"store", "rows", "jobs", "delivered", "statefile", "reconcile", "reshard", "seam", "spool"}
 HOST = {
     "aiohttp", "asyncio", "fcntl", "logging", "os", "pathlib", "random", "secrets", "selectors", "signal", "socket",
     "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "uuid",

@@ -49,6 +49,7 @@ def assert_rows_are_bounded(samples: list[Sample]) -> None:
     for sample in samples:
         rows = dict(sample.rows)
         assert rows.pop("seen") < held
+        assert rows.pop("delivered") < HELD_SECONDS / PLAN.poll_interval + 3  # one for each commit
         assert rows.pop("job") - sample.undelivered < held  # an undelivered one is remembered for a day
         assert rows.pop("listed") < listed
         assert rows.pop("meta") <= 5  # the seam of the store, written once, is one of them

@@ -42,7 +42,8 @@ def watch(world: World, outcome: Outcome, reaper: Reaper, *, punctual: bool, say
         return ended
 
     def committed(name: str, batch: Any) -> Any:
-        floor_ns = store._held[name].marks.floor_ns or 0
+        held = store._held.get(name)  # None: the commit is about to read the file anew
+        floor_ns = held.marks.floor_ns or 0 if held is not None else 0
         done = commit(name, batch)
         late = sum(1 for e in done.fresh if e.attempt.created_ns is not None and e.at_ns < floor_ns)
         if late:
