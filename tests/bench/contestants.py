@@ -97,12 +97,13 @@ def fetched() -> dict[str, Contestant | Missing]:
         assert isinstance(folder, Path)  # commands are asked of contestants alone
         return [folder / "python", RIVALS / name]
 
-    def watched(server: Standin, folder: Path) -> list[list[str | Path]]:
+    def watched(server: Standin, folder: Path, *ids: str) -> list[list[str | Path]]:
         assert isinstance(mtailing, Path)
         log = folder / "attempts.log"
         log.touch()
         flags = [f"--progs={RIVALS / 'integrations.mtail'}", f"--logs={log}", *MTAIL_FLAGS]
-        return [[mtailing, *flags], [sys.executable, "-m", "tests.bench.rivals.lines", server.url, log]]
+        kept = [folder / each for each in ids]
+        return [[mtailing, *flags], [sys.executable, "-m", "tests.bench.rivals.lines", server.url, log, *kept]]
 
     every = (
         (airbyte, Contestant("airbyte-cdk", "nothing", lambda server, _: [[*program(airbyte, "airbyte.py"), server.url]])),
@@ -111,6 +112,8 @@ def fetched() -> dict[str, Contestant | Missing]:
         (dlt, Contestant("dlt, Parquet files", "records; a cursor, which late ones pass by",
                          lambda server, folder: [[*program(dlt, "loaded.py"), server.url, folder, "files"]])),
         (mtailing, Contestant("mtail", "counters in memory, no ids", watched, "attempts_total", r"Listening on (\S+)")),
+        (mtailing, Contestant("mtail, ids kept", "counters in memory; ids on disk",
+                              lambda server, folder: watched(server, folder, "ids.db"), "attempts_total", r"Listening on (\S+)")),
     )  # fmt: skip
     return {each.name: had if isinstance(had, Missing) else each for had, each in every}
 
