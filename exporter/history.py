@@ -63,6 +63,7 @@ class Replay:
         self._put = put
         self._shown = Shown(Tally(announced=True), shown_as)
         self._entries: list[Entry] = []  # of the place that is being gathered
+        # As of 1970: all is dated after that, so each job stands in `Book.jobs`, and none in `Book.delivered`.
         self._book = Book({}, {}, 0, self._failures_after)
         self._failing: deque[tuple[int, JobKey, Job]] = deque()  # until when, in the order of that
         self._layout: list[SeriesKey] = []
