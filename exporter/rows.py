@@ -143,7 +143,7 @@ def _inserted(connection: sqlite3.Connection, into: str, ref: int, entries: list
     if not entries:
         return []
     connection.execute("SAVEPOINT ids")
-    # Most have not failed: a text for each is taken apart in half the time of a list.
+    # Most have not failed: a text for each is taken apart in two thirds of the time of a list.
     others = [f"{each.at_ns + _TIME}{each.attempt.id}" for each in entries if each.attempt.succeeded is not False]
     failed = [_row(each) for each in entries if each.attempt.succeeded is False]
     fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(3))
