@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -32,7 +31,7 @@ JOB_LOOKUPS_MAX: Final = 1_000  # per integration and walk, past every offset li
 GROWN_MAX: Final = 3  # short pages of a job list with jobs that none had shown: it grows while it is read
 INTEGRATIONS_MAX: Final = 10_000  # EPCC allows 100 per store; more than this is refused as a broken answer
 INTEGRATIONS_PAGE: Final = 100
-UNREACHED_SHOWN_MAX: Final = 10  # integrations that a log line names
+DATE_NS: Final = 1_000_000_000  # `Date` tells whole seconds
 VOTES: Final = 2  # walks in a row that must see another order before it is believed
 
 _log = logging.getLogger(__name__)
@@ -71,7 +70,6 @@ class Feeds:
         self._intake = intake
         self._own = own
         self._complete_walks = 0
-        self._gaps = logs.OncePerState()
         # Integrations whose own lists the last walk did not come through → what it came down to (ns); None: not known.
         self._unreached: dict[str, int | None] = {}
         self._lookback_ns = round(config.lookback * 1e9)
@@ -92,13 +90,13 @@ class Feeds:
         else:
             ended = await self._walk_each(own_lists, self._goal(marks, "", quick=not complete), marks)
         if not complete and not ended.complete:
-            await self._intake.flush(_now(ended, marks))
+            await self._intake.flush(_now(ended, marks), gaps=self._lapses(ended, marks))
             # One that came through without a proof waits for the next complete walk, which is due in half a lookback.
             return Result(complete=False, again=ended.how not in ("known", *THROUGH) or ended.broken)
         gaps: list[Gap] = []
         if not ended.complete:
             ended, gaps = await self._reach_further(ended, marks)
-        await self._end(ended, marks, gaps)
+        await self._end(ended, marks, [*gaps, *self._lapses(ended, marks)])
         return Result(complete=ended.complete, again=ended.broken)
 
     def _own_lists(self) -> list[str] | None:
@@ -144,13 +142,15 @@ class Feeds:
         try:
             ask = next(questions)
             while True:
+                asked_ns = self._fetch.wall_ns()
                 found = await pages.at(ask.offset, ask.ahead)
+                waited_ns = max(0, self._fetch.wall_ns() - asked_ns)
                 if found is None:
                     ask = questions.send(Refused())
                     continue
                 offset, got, server_ns = found
                 unknown = await self._intake.enter(got, server_ns)
-                ask = questions.send(Got(offset, got, unknown, server_ns))
+                ask = questions.send(Got(offset, got, unknown, server_ns, server_ns + waited_ns + DATE_NS))
         except StopIteration as stop:
             ended: Ended = stop.value
         finally:
@@ -214,9 +214,19 @@ class Feeds:
         if ended.tail_at is not None and ended.how == "capped":
             self.reach = min(self.reach, ended.tail_at + 1)
 
+    def _lapses(self, ended: Ended, marks: Marks) -> list[Gap]:
+        """What left the list before the walk came to it."""
+        return [Gap("retention", marks.complete_through_ns, _now(ended, marks))] if ended.lapsed else []
+
+    def _long_ago(self, through_ns: int | None, now_ns: int) -> bool:
+        """Whether logs can have come and gone since the last complete walk: some list keeps each for two lookbacks, by
+        all that the exactness rests on. So the first log after a list has emptied hides none before it."""
+        return through_ns is None or now_ns - through_ns > 2 * self._lookback_ns
+
     async def _reach_further(self, ended: Ended, marks: Marks) -> tuple[Ended, list[Gap]]:
         """A complete walk that did not come through: by other lists, or as a gap that says so."""
         if ended.how in ("stuck", "overtaken", "too_long"):
+            await self._intake.flush(_now(ended, marks), gaps=self._lapses(ended, marks))
             raise ApiError("invalid_response", detail=f"the walk through the list is {ended.how.replace('_', ' ')}")
         if ended.how in ("capped", "paging_ignored"):
             goal = replace(self._goal(marks, "", quick=False), clamp_ns=ended.clamp_ns)
@@ -232,12 +242,7 @@ class Feeds:
         down_to = [*self._unreached.values()] if cause == "offset_limit" else []
         known = [at for at in down_to if at is not None]
         until_ns = max(known) if known and len(known) == len(down_to) else _now(ended, marks)
-        gap = Gap(cause, marks.floor_ns if through_ns is None else through_ns, until_ns)
-        if self._gaps.changed("gap", cause):
-            logs.log(_log, logging.WARNING, "logs may be out of reach: a gap", store=self._config.name, cause=cause,
-                     since=_utc(gap.from_ns), until=_utc(gap.to_ns),
-                     integrations=",".join([*self._unreached][:UNREACHED_SHOWN_MAX]) or "unknown")  # fmt: skip
-        return ended, [gap]
+        return ended, [Gap(cause, marks.floor_ns if through_ns is None else through_ns, until_ns, (*self._unreached,))]
 
     async def _end(self, ended: Ended, marks: Marks, gaps: list[Gap]) -> None:
         """Moves the marks, which only a complete walk and a recorded gap may, in the transaction of its last batch."""
@@ -245,7 +250,7 @@ class Feeds:
         now_ns = _now(ended, marks)
         floor_before = marks.floor_ns
         if floor_before is not None and ended.complete and ended.how != "floor" and not ended.ground and (
-            ended.newest_ns is not None
+            ended.newest_ns is not None and self._long_ago(marks.complete_through_ns, now_ns)
         ):  # fmt: skip
             # The whole list was read, and nothing on it was known: retention has passed what had been counted.
             gaps = [*gaps, Gap("retention", floor_before, now_ns)]
@@ -261,7 +266,6 @@ class Feeds:
             marks.keep_ns = keep_ns if marks.keep_ns is None else max(marks.keep_ns, keep_ns)
         if ended.complete:
             marks.complete_through_ns = max(marks.complete_through_ns or 0, now_ns)
-            self._gaps.changed("gap", None)
         if first:
             marks.begun, marks.begun_ns = True, self._fetch.wall_ns()
         await self._intake.flush(
@@ -323,7 +327,7 @@ async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], boo
             if grown >= GROWN_MAX:
                 questions.close()
                 return list(found), False, server_ns
-            ask = questions.send(Got(ask.offset, Page((), (), tuple(ids), None), frozenset(ids), server_ns))
+            ask = questions.send(Got(ask.offset, Page((), (), tuple(ids), None), frozenset(ids), server_ns, server_ns))
     except StopIteration as stop:
         ended: Ended = stop.value
     unpaged = ended.how == "paging_ignored" and longest < limit
@@ -332,11 +336,6 @@ async def list_jobs(fetch: Fetch, path: str, limit: int) -> tuple[list[str], boo
 
 def _now(ended: Ended, marks: Marks) -> int:
     return ended.clamp_ns if ended.clamp_ns is not None else marks.born_ns
-
-
-def _utc(ns: int | None) -> str:
-    """For a log line, to the second."""
-    return "unknown" if ns is None else datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _down_to(ended: Ended, *feeds: Feed | None) -> int | None:
@@ -362,6 +361,7 @@ def _vanished(goal: Goal) -> Ended:
         pages=0,
         tail_at=None,
         broken=False,
+        lapsed=False,
         ground=False,
         untimed=False,
     )
@@ -383,6 +383,7 @@ def _together(a: Ended, b: Ended) -> Ended:
         swept=a.swept and b.swept,
         pages=a.pages + b.pages,
         broken=a.broken or b.broken,
+        lapsed=a.lapsed or b.lapsed,
         ground=a.ground or b.ground,
         untimed=a.untimed or b.untimed,
     )

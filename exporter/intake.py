@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
@@ -16,6 +16,7 @@ from exporter import logs
 from exporter.config import StoreConfig
 from exporter.exemplars import Exemplars, updated
 from exporter.folding import OTHER
+from exporter.gaps import REMEMBERED_MAX, Gaps, Remembered
 from exporter.ledger import Entry
 from exporter.metrics import OwnMetrics, Shown
 from exporter.recent import Recent
@@ -25,7 +26,6 @@ from exporter.store import StorageError, Store
 from exporter.tally import Tally
 
 BATCH_ATTEMPTS: Final = 5_000  # per transaction: so many that fsync is cheap, so few that the disk is held shortly
-REMEMBERED_MAX: Final = 10_000  # rejected records, late ids, folded values told apart; what is beyond is told again
 LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long
 
 # Shown with a name like an integration, so that alerts, which name whom they are about, know it too.
@@ -59,22 +59,6 @@ class Writer:
     def close(self) -> None:
         """Waits for the transaction under way."""
         self._executor.shutdown(wait=True)
-
-
-class _Remembered:
-    """A bounded set of keys: `new` is True the first time."""
-
-    def __init__(self) -> None:
-        self._keys: OrderedDict[str, None] = OrderedDict()
-
-    def new(self, key: str) -> bool:
-        if key in self._keys:
-            self._keys.move_to_end(key)
-            return False
-        self._keys[key] = None
-        if len(self._keys) > REMEMBERED_MAX:
-            self._keys.popitem(last=False)
-        return True
 
 
 class Intake:
@@ -114,10 +98,8 @@ class Intake:
         self._newest_ns = 0  # no remembered id was created later
         self._known_ns = 0  # ... and was remembered before this walk
         self._entering: asyncio.Task[None] | None = None  # a batch of this walk, on its way to disk
-        self._rejected = _Remembered()
-        self._late = _Remembered()
-        self._late_gaps: list[Gap] = []
-        self._shown_gaps = gaps
+        self._rejected = Remembered()
+        self._gaps = Gaps(config.name, self._lookback_ns, own, gaps)
         self.counting = True  # False while a baseline is remembered and not counted
         self.alive: set[str] = set()  # integrations with new attempts since the poller last took note
         self._stale = True  # memory may be behind the disk: read it anew before anything else
@@ -130,7 +112,7 @@ class Intake:
             return
         self.marks, self.tallies = await self._writer(self._store.begin, self.name, now_ns)
         self._newest_ns = await self._writer(self._store.newest_ns, self.name)
-        self._show_gaps()
+        self._gaps.show(self.marks)
         self._stale = False
         self.show(self.tallies)
 
@@ -144,7 +126,7 @@ class Intake:
     async def enter(self, page: Page, server_ns: int) -> frozenset[str]:
         """Takes a page's attempts in; returns those of its ids that no earlier walk has remembered."""
         self._mind_rejected(page)
-        self._mind_late(page, server_ns)
+        self._gaps.find_late(page, self.marks, server_ns)
         unknown = await self._unknown(page)
         met = self._new_here.intersection(page.keys)
         news: Sequence[Attempt] = page.attempts
@@ -178,27 +160,6 @@ class Intake:
                 logs.log(_log, logging.WARNING, "a log record cannot be counted", store=self.name,
                          reason=record.reason, record=record.key)  # fmt: skip
 
-    def _mind_late(self, page: Page, server_ns: int) -> None:
-        """A record below `keep` among records above the floor, in the order of arrival: too late to be counted."""
-        marks = self.marks
-        if marks.keep_ns is None or marks.floor_ns is None or not marks.begun:
-            return
-        if page.oldest_ns is None or page.oldest_ns >= marks.keep_ns:
-            return
-        order = marks.feeds[""].order if "" in marks.feeds else ""
-        attempts = {"newest_first": page.attempts, "oldest_first": page.attempts[::-1]}.get(order, ())
-        before_ns = 0  # the newest of those that became visible earlier
-        times = Counter(page.keys)
-        for attempt in reversed(attempts):
-            at = attempt.created_ns
-            # Neither a date in the future nor a record shown twice says when anything became visible.
-            if at is None or at > server_ns or times[attempt.id] > 1:
-                continue
-            late = at < marks.keep_ns and before_ns >= marks.floor_ns and before_ns - at > self._lookback_ns
-            if late and self._late.new(attempt.id):
-                self._late_gaps.append(Gap("late", at, server_ns))
-            before_ns = max(before_ns, at)
-
     # --- commits
 
     async def flush(
@@ -212,7 +173,7 @@ class Intake:
     ) -> None:
         """Commits what has gathered and publishes it. `marks`: a complete walk's, which also forget. StorageError."""
         await self.settled()
-        if not self._pending and marks is None and not gaps and not self._late_gaps:
+        if not self._pending and marks is None and not gaps and not self._gaps.waiting:
             return
         await self._enter(self._batch(now_ns, marks=marks, gaps=gaps, listed=listed, announce_all=announce_all))
 
@@ -222,7 +183,6 @@ class Intake:
     ) -> Batch:  # fmt: skip
         """With what has gathered, which is the batch's from here on."""
         attempts, self._pending = self._judged(self._pending), []
-        late, self._late_gaps = self._late_gaps, []
         return Batch(
             now_ns=now_ns,
             attempts=attempts,
@@ -231,7 +191,7 @@ class Intake:
             excluded=frozenset(i for i in {a.integration_id for a in attempts} if not self.wanted(i)),
             marks=marks,
             announce_all=announce_all,
-            gaps=[*gaps, *late],
+            gaps=[*gaps, *self._gaps.take()],
             forget=marks is not None,
             listed=listed,
             drop=self._leavers(marks, now_ns),
@@ -246,8 +206,9 @@ class Intake:
         try:
             done = await self.commit(batch)
         except BaseException:
-            self._late_gaps[:0] = [gap for gap in batch.gaps if gap.cause == "late"]
+            self._gaps.put_back(batch.gaps)
             raise
+        self._gaps.tell(done.gaps)
         self._mind_folded(done, left=batch.drop)
         self._tell(done, batch.now_ns, baseline=baseline)
         while done.forgetful:  # the rest is shown, and other stores have their turns in between
@@ -317,7 +278,7 @@ class Intake:
         if batch.counting:
             self._take_exemplars(done, batch.now_ns)
             self.recent.take(done.fresh)
-        self._show_gaps()
+        self._gaps.show(self.marks)
         self.show(self.tallies if begins else done.tallies, left=batch.drop)
         return done
 
@@ -329,13 +290,6 @@ class Intake:
             found = updated(self._exemplars.get(integration_id), news, now_ns)
             if found is not None:
                 self._exemplars[integration_id] = found
-
-    def _show_gaps(self) -> None:
-        for cause, number in self.marks.gaps.items():
-            news = number - self._shown_gaps.get(cause, 0)
-            if news > 0:
-                self._own.gaps.labels(store=self.name, cause=cause).inc(news)
-                self._shown_gaps[cause] = number
 
     async def _guarded(self, work: Callable[..., _T], *arguments: Any) -> _T:
         try:
@@ -385,7 +339,7 @@ class Intake:
         if (floor_ns := self.marks.floor_ns) is not None:
             for entry in done.fresh:
                 if entry.at_ns < floor_ns:
-                    self._late.new(entry.attempt.id)  # late, and counted: no gap when `keep` has passed it
+                    self._gaps.counted_late(entry.attempt.id)
 
     def known_integrations(self) -> list[str]:
         """Every integration that may have a list of its own: listed by EPCC, or met in its logs."""

@@ -34,6 +34,7 @@ class Got:
     page: Page
     unknown: frozenset[str]  # ids on it that were not remembered when it was read
     server_ns: int  # the server's clock when this answer was asked for (a lower bound)
+    answered_ns: int  # ... and when it was given (an upper bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Ended:
     pages: int
     tail_at: int | None  # offset of the list's last record, where the end or the present was reached
     broken: bool  # the stitching broke, or a burst overtook us: the caller walks completely at once
+    lapsed: bool  # an oldest-first list lost its oldest records faster than they were read
     ground: bool  # a record was met that an earlier walk had remembered
     untimed: bool  # a record without `created_at` was met
 
@@ -155,11 +157,11 @@ class Arrivals:
     evidence: Evidence  # that of the walk reads nothing that was created since it began
     pages: int = 0
 
-    def read(self, times: Sequence[int], clamp_ns: int | None, server_ns: int) -> None:
+    def read(self, times: Sequence[int], begun_ns: int, server_ns: int) -> None:
         """`times`: those of a page's new records, in the list's order. `server_ns`: the clock of the answer."""
         past = up_to(server_ns + self.evidence.lookback_ns // 2, times)
         self.evidence.read(past)
-        self.pages += clamp_ns is not None and max(past, default=clamp_ns) > clamp_ns
+        self.pages += max(past, default=begun_ns) > begun_ns
 
 
 @dataclass(slots=True)

@@ -65,6 +65,7 @@ class Gap:
     cause: str
     from_ns: int | None  # None: not known
     to_ns: int  # the gap is open until `keep` has passed it
+    integrations: tuple[str, ...] = ()  # whose logs may be missing; empty: not known
 
 
 @dataclass(slots=True)
@@ -96,6 +97,7 @@ class Committed:
     duplicates: int = 0
     ignored: list[Attempt] = field(default_factory=list)  # below `keep`
     folded: frozenset[tuple[str, str]] = frozenset()  # label and value, of what became `other`
+    gaps: list[Gap] = field(default_factory=list)  # to tell of
     forgetful: bool = False  # more is to be forgotten than one transaction should
 
 
@@ -272,21 +274,26 @@ def forget_unlisted(jobs: Jobs, now_ns: int, marks: Marks, listed: frozenset[str
     jobs.forget(min(oldest_ns, floor_ns), now_ns - ledger.JOB_FAILING_NS, FORGET_MAX)
 
 
-def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Sequence[Gap], now_ns: int) -> None:
-    """Gaps are counted once: one that goes on from an open one of its cause, walk after walk, is the same gap."""
+def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Sequence[Gap], now_ns: int) -> list[Gap]:
+    """Gaps are counted once: one that goes on from an open one of its cause, walk after walk, is the same gap.
+
+    Returns those to tell of: new ones; but each late log is a gap of its own, and one tells of all until they close.
+    """
+    news = []
     for gap in gaps:
-        longer = (
-            gap.cause != "late"
-            and connection.execute(  # each late log is a gap of its own
-                "UPDATE gap SET to_ns = max(to_ns, ?) WHERE store = ? AND cause = ? AND to_ns >= ?",
-                (gap.to_ns, ref, gap.cause, gap.to_ns if gap.from_ns is None else gap.from_ns),
-            ).rowcount
-        )
-        if not longer:
-            connection.execute(
-                "INSERT INTO gap VALUES(?, ?, ?, ?, ?)", (ref, gap.cause, gap.from_ns, gap.to_ns, now_ns)
-            )
-            marks.gaps[gap.cause] = marks.gaps.get(gap.cause, 0) + 1
+        if gap.cause == "late":
+            others = "SELECT 1 FROM gap WHERE store = ? AND cause = ? AND to_ns >= ?"
+            if connection.execute(others, (ref, gap.cause, marks.keep_ns or 0)).fetchone() is None:
+                news.append(gap)
+        else:
+            since_ns = gap.to_ns if gap.from_ns is None else gap.from_ns
+            longer = "UPDATE gap SET to_ns = max(to_ns, ?) WHERE store = ? AND cause = ? AND to_ns >= ?"
+            if connection.execute(longer, (gap.to_ns, ref, gap.cause, since_ns)).rowcount:
+                continue
+            news.append(gap)
+        connection.execute("INSERT INTO gap VALUES(?, ?, ?, ?, ?)", (ref, gap.cause, gap.from_ns, gap.to_ns, now_ns))
+        marks.gaps[gap.cause] = marks.gaps.get(gap.cause, 0) + 1
+    return news
 
 
 def save_marks(connection: sqlite3.Connection, ref: int, marks: Marks) -> None:

@@ -35,7 +35,7 @@ CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" 
 BACK: Final = (0, 1, 3, 7)  # how far before the last record the confirming requests begin: a cut page hides less
 SAME_AGAIN: Final = 2  # requests from where the last record was shown, once those nearer to it were fruitless
 IDLE_MAX: Final = 11  # requests in a row that neither advance nor confirm
-EMPTY_MAX: Final = 3  # empty answers at offset 0 that make an empty list
+EMPTY_MAX: Final = 3  # empty answers at offset 0 that make an empty list; IDLE_MAX, if it showed a record before
 RESTARTS_MAX: Final = 5  # times that a burst may overtake a walk at offset 0
 
 
@@ -45,13 +45,16 @@ class Stitching:
     def __init__(self, goal: Goal) -> None:
         self.goal = goal
         self.clamp_ns = goal.clamp_ns
+        self.begun_ns = 0  # the server's clock since when a log counts as arrived during the walk; 0: no answer yet
         self.pages = 0
         self.newest_ns: int | None = None
         self.oldest_ns: int | None = None
         self.stop_ns = goal.stop_ns
         self.broken = False
+        self.lapsed = False
         self.ground = False
         self.untimed = False
+        self.shown = False  # a record was met
         self.ties = False  # more equal times than a page can overlap: one pass proves nothing
         self.proven = True  # False: a single pass over a list that one pass proves nothing of
         self.jumbled = False  # no order vouches for what stands where
@@ -67,6 +70,11 @@ class Stitching:
         if isinstance(answer, Got):
             if self.clamp_ns is None:
                 self.clamp_ns = answer.server_ns
+            if self.begun_ns == 0:
+                # What a walk that counts nothing leaves to the next one is counted: that must be new.
+                baseline = self.goal.floor_ns is None and not self.goal.whole
+                self.begun_ns = answer.answered_ns if baseline else self.clamp_ns
+            self.shown = self.shown or bool(answer.page.keys)
             self.ground = self.ground or not answer.unknown.issuperset(answer.page.ids)
             self.untimed = self.untimed or len(answer.page.times) < len(answer.page.stamps)
             times = self._times(answer.page)
@@ -113,6 +121,7 @@ class Stitching:
                 if answer.offset > 0:
                     position = self._step_back(answer.offset)
                     continue
+                self.lapsed = self.lapsed or (descending is False and self._outrun(answer))
                 if run.restarts >= RESTARTS_MAX:
                     return "overtaken"
                 run = Run(longest=run.longest, restarts=run.restarts + 1)
@@ -124,6 +133,12 @@ class Stitching:
                 position = answer.offset + ahead
             else:
                 position = self._near_tail()
+
+    def _outrun(self, got: Got) -> bool:
+        """Whether an oldest-first list begins with what is newer than all that was read of it: what stood between has
+        left it unread. A first walk has nothing to miss yet."""
+        highest = None if self.goal.floor_ns is None else self.evidence.highest
+        return highest is not None and max(up_to(got.server_ns, got.page.times), default=0) > highest
 
     def _advance(self, got: Got, descending: bool | None) -> str | None:
         """Enter a page that shares a record with the run (or is its first). Not None: how the walk ends."""
@@ -189,7 +204,6 @@ class Stitching:
         run.tail, run.tail_at = keys[-1], got.offset + len(keys) - 1
         run.tail_full = len(keys) >= run.longest
         run.back = len(keys) - 1 - run.tail_full  # the same page again, or one that shows room after the last record
-        clamp = self.clamp_ns
         if len(set(keys)) < len(keys):  # a copy stands anywhere on its page
             after = after.intersection(key for key, times in Counter(keys).items() if times == 1)
         page = got.page
@@ -198,7 +212,7 @@ class Stitching:
             pairs = zip(page.ids, page.stamps, strict=True)
             times = [at for key, at in pairs if at is not None and key in after]
         self.evidence.read(self._past(times))
-        self.arrivals.read(times, clamp, got.server_ns)
+        self.arrivals.read(times, self.begun_ns, got.server_ns)
 
     def _in_the_present(self, descending: bool | None) -> bool:
         """Whether what follows was not there yet when the walk began, and can wait for the next one."""
@@ -238,7 +252,7 @@ class Stitching:
             run.empties += 1
             if position > 0:
                 return "stuck"
-            return "end" if run.empties >= EMPTY_MAX else None
+            return "end" if run.empties >= (IDLE_MAX if self.shown else EMPTY_MAX) else None
         run.idle += 1
         if run.longest == 1 and position == run.tail_at + 1:
             run.confirmed += 1

@@ -216,8 +216,9 @@ class Store:
             # The sums are the store's own: a caller's copy of the marks may be older than they are.
             marks.counted, marks.digest, marks.gaps = held.marks.counted, held.marks.digest, dict(held.marks.gaps)
             done = Committed(marks, {})
+            # Before anything is forgotten: an open gap may go on.
+            done.gaps = enter_gaps(connection, held.ref, marks, batch.gaps, batch.now_ns)
             self._enter(connection, held, batch, done)
-            enter_gaps(connection, held.ref, marks, batch.gaps, batch.now_ns)
             if marks.begun and not held.marks.begun:
                 seam.write(connection, held.ref, marks, {**held.tallies, **done.tallies} if batch.announce_all else {})
             save_marks(connection, held.ref, marks)

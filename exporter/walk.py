@@ -59,6 +59,7 @@ class Walk(Stitching):
             else:
                 swept, how = True, (yield from self._sweep(order))
             if how == "disorder":
+                self.lapsed = False  # the list may have turned round, and what comes reads all of it
                 swept, how = True, (yield from self._sweep(UNORDERED))
         except TooLongError:
             how = "too_long"
@@ -80,6 +81,7 @@ class Walk(Stitching):
             pages=self.pages,
             tail_at=self.run.tail_at if how in ("end", "present", "known") and self.run.tail is not None else None,
             broken=self.broken,
+            lapsed=self.lapsed,
             ground=self.ground,
             untimed=self.untimed,
         )

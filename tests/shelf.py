@@ -35,6 +35,7 @@ class Shelf:
     asked: list[int] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
     now_ns: int = NOW
+    doubt_ns: int = 0  # of the clock: how much later it may be
 
     def answer(self, offset: int) -> Answer:
         number = len(self.asked)
@@ -47,7 +48,13 @@ class Shelf:
         page = self.shape(self.logs[offset : offset + self.limit], number)
         unknown = frozenset(a.id for a in page if a.id not in self.known)
         self.counted.extend(sorted(unknown.difference(self.counted)))
-        return Got(self.asked[-1], Page(tuple(page), (), tuple(a.id for a in page), None), unknown, self.now_ns)
+        return Got(
+            self.asked[-1],
+            Page(tuple(page), (), tuple(a.id for a in page), None),
+            unknown,
+            self.now_ns,
+            self.now_ns + self.doubt_ns,
+        )
 
     def walk(self, **goal: object) -> Ended:
         wanted: dict[str, object] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from exporter.epcc import log
 from exporter.manners import Manners
+from exporter.shop import Integration
 from tests.shelf import NOW, SECOND, Shelf, attempt, ids, newest_first
 from tests.world import MakeWorld, at, settled, simple, virtual
 
@@ -21,6 +23,15 @@ def test_the_last_page_before_an_offset_limit_shown_again_and_cut_short_is_not_t
     shelf = Shelf(newest_first(200), offset_limit=60, past_limit="last_page", shape=cut)
     ended = shelf.walk(whole=True)
     assert (ended.how, ended.complete) == ("capped", False)
+
+
+@pytest.mark.parametrize(("empty", "number"), [(range(1, 9), 40), (range(1, 40), 10), (range(4), 0)])
+def test_a_list_that_has_shown_a_record_is_not_empty_for_saying_so_three_times(empty: range, number: int) -> None:
+    logs = newest_first(40)
+    shelf = Shelf(logs, shape=lambda page, number: [] if number in empty else page)
+    ended = shelf.walk(order="unknown", whole=True)
+    assert (ended.how, ended.complete) == ("end", True)
+    assert set(shelf.counted) == ids(logs[:number])
 
 
 def test_an_end_that_only_a_page_from_before_an_offset_limit_can_show_is_found() -> None:
@@ -203,3 +214,167 @@ async def test_a_young_id_is_not_forgotten_because_a_lagging_replica_does_not_sh
     epcc.manners = replace(epcc.manners, faults={})
     await settled(w)
     assert w.tallied()["shipping"]["attempts"] == counted
+
+
+@pytest.mark.parametrize("dated", ["when it leaves", "when it was asked for"])
+def test_a_first_walk_that_ends_at_the_present_leaves_nothing_of_before_it_to_be_counted(
+    tmp_path: Any, dated: str
+) -> None:
+    """By `Date`, which tells no parts of a second, less the round trip, the walk began before it did."""
+    latency, skew = (0.1, 0.0) if dated == "when it leaves" else (1.0, -1.0)
+    began = 0.9 + 2 * latency  # when the integrations have been read
+
+    @virtual
+    async def test(world: MakeWorld) -> None:
+        epcc = simple(
+            *range(-100, 0),
+            *[began - i * latency / 110 for i in range(1, 110)],
+            manners=Manners(
+                order="oldest_first", latency_seconds=(latency, latency), date_skew_seconds=skew, time_digits=9
+            ),
+        )
+        epcc.add_integration(Integration("new", "New"))
+        epcc.add(*[log(f"n{i}", at(began + i * latency / 10), integration_id="new") for i in range(1, 900)])
+        w = world(epcc, history="skip", page_limit=5, lookback=20.0)
+        await asyncio.sleep(0.9)
+        await w.polls()
+        assert w.clock.monotonic() < 60, "the walk did not end at the present"
+        await w.polls(12)
+        await settled(w)
+        assert w.tallied()["shipping"]["attempts"] == 0
+        assert w.tallied()["new"]["attempts"] > 450
+
+    test(tmp_path)
+
+
+FLOOR = NOW - 200 * SECOND
+
+
+def _losing(each: int, *, future: bool) -> Any:
+    """A list that loses `each` of its oldest logs at every look, while as many arrive."""
+
+    def lose(shelf: Shelf, number: int) -> None:
+        shelf.now_ns = NOW + number * 30 * SECOND
+        if number > 2:
+            del shelf.logs[:each]
+            shelf.logs += [attempt(f"n{number}-{i}", shelf.now_ns - each + i) for i in range(each)]
+            if future:
+                shelf.logs[5] = attempt(f"f{number}", NOW * 2)
+
+    return lose
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize("floor_ns", [FLOOR, None])
+def test_a_list_that_loses_its_oldest_logs_faster_than_they_are_read_says_so_unless_nothing_was_counted_yet(
+    floor_ns: int | None, *, future: bool
+) -> None:
+    shelf = Shelf(newest_first(300)[::-1], before=_losing(30, future=future))
+    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=floor_ns, stop_ns=floor_ns)
+    assert (ended.broken, ended.lapsed) == (True, floor_ns is not None)
+
+
+@pytest.mark.parametrize("each", [0, 3])
+def test_a_list_that_loses_less_than_is_read_of_it_has_not_outrun_its_walk(each: int) -> None:
+    shelf = Shelf(newest_first(300)[::-1], before=_losing(each, future=False))
+    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=FLOOR, stop_ns=FLOOR)
+    assert (ended.complete, ended.lapsed) == (True, False)
+    assert {each.id for each in shelf.logs if (each.created_ns or 0) <= NOW} <= set(shelf.counted)
+
+
+@pytest.mark.parametrize("future", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_walk_begun_anew_among_older_logs_or_in_a_list_that_turned_round_has_lost_none(
+    *, turned: bool, future: bool
+) -> None:
+    """Pages from somewhere else, until the walk is back at the head of the list."""
+    logs = newest_first(200)[:: 1 if turned else -1]
+    if future:
+        logs[5] = attempt("future", NOW * 2)
+
+    def odd(page: list[Any], number: int) -> list[Any]:
+        return [attempt(f"odd{number}", NOW - 100 * SECOND)] if 4 < number < 12 else page
+
+    shelf = Shelf(logs, known=ids(logs[:140]), shape=odd)
+    ended = shelf.walk(order="oldest_first", floor_ns=NOW - 50 * SECOND, stop_ns=NOW - 50 * SECOND, tail_hint=199)
+    assert 0 in shelf.asked
+    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, False)
+
+
+def test_a_walk_that_fell_behind_once_and_is_begun_anew_among_older_logs_later_has_lost_some() -> None:
+    logs = newest_first(400)[::-1]
+
+    def lose(shelf: Shelf, number: int) -> None:
+        shelf.now_ns = NOW + number * SECOND
+        if number == 3:
+            del shelf.logs[:100]
+
+    def odd(page: list[Any], number: int) -> list[Any]:
+        return [attempt(f"odd{number}", NOW - 100 * SECOND)] if 20 < number < 27 else page
+
+    shelf = Shelf(logs, before=lose, shape=odd)
+    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=NOW - 380 * SECOND, stop_ns=NOW - 380 * SECOND)
+    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, True)
+
+
+def test_logs_of_the_time_of_the_last_that_was_read_do_not_show_that_any_left() -> None:
+    def odd(page: list[Any], number: int) -> list[Any]:
+        return [attempt(f"odd{number}", NOW)] if 2 < number < 12 else page
+
+    shelf = Shelf([attempt(f"l{i:03}", NOW) for i in range(50)], shape=odd)
+    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=FLOOR, stop_ns=FLOOR)
+    assert (ended.broken, ended.lapsed) == (True, False)
+
+
+def test_a_burst_that_overtakes_a_newest_first_walk_has_lost_none() -> None:
+    def burst(shelf: Shelf, number: int) -> None:
+        shelf.now_ns = NOW + number * SECOND
+        if number == 1:
+            shelf.logs[:0] = [attempt(f"n{i}", NOW + SECOND) for i in range(30)]
+
+    shelf = Shelf(newest_first(300), before=burst)
+    ended = shelf.walk(order="newest_first", floor_ns=FLOOR, stop_ns=FLOOR)
+    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, False)
+
+
+@pytest.mark.parametrize("kind", ["complete", "quick", "overtaken", "of the first integration", "of the second"])
+def test_whatever_a_walk_was_what_it_lost_is_a_gap(tmp_path: Any, kind: str) -> None:
+    include: dict[str, Any] = {"include": ("a", "b")} if kind.startswith("of") else {}
+
+    @virtual
+    async def test(world: MakeWorld) -> None:
+        epcc = simple(*range(-300, 0, 10), manners=Manners(order="oldest_first"))
+        for integration in "ab":
+            epcc.add_integration(Integration(integration, integration))
+            epcc.add(log(f"of {integration}", at(-5), integration_id=integration))
+        w = world(epcc, **include)
+        await w.polls(2)
+        feeds = w.poller._feeds
+        walk_list = feeds._walk_list
+
+        async def walked(key: str, *arguments: Any) -> Any:
+            ended = await walk_list(key, *arguments)
+            if kind == "overtaken":
+                ended = replace(ended, complete=False, how="overtaken")
+            return replace(ended, lapsed=key == {"of the first integration": "a", "of the second": "b"}.get(kind, ""))
+
+        feeds._walk_list = walked  # type: ignore[method-assign,assignment]
+        if kind != "quick":
+            w.poller._complete_at = None
+        assert w.poller.intake.marks.gaps == {}
+        await w.polls()
+        assert w.poller.intake.marks.gaps == {"retention": 1}
+
+    test(tmp_path)
+
+
+@virtual
+async def test_what_left_the_list_while_it_was_read_is_a_gap(world: MakeWorld) -> None:
+    manners = Manners(order="oldest_first", retention_seconds=60.0)
+    epcc = simple(*[i / 4 for i in range(-300, 2400)], manners=manners)
+    w = world(epcc, page_limit=25, lookback=20.0, request_timeout=30.0)
+    await w.polls(4)
+    assert w.poller.intake.marks.gaps == {}
+    epcc.manners = replace(manners, latency_seconds=(8.0, 8.0))
+    await w.polls(4)
+    assert w.poller.intake.marks.gaps == {"retention": 1}

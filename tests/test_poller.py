@@ -325,6 +325,20 @@ def test_a_log_counts_up_to_a_lookback_late_and_up_to_keep_at_the_next_audit(
 
 
 @virtual
+async def test_the_first_log_after_a_list_has_emptied_is_no_gap(world: MakeWorld) -> None:
+    epcc = simple(*range(-30, 0, 5), manners=Manners(retention_seconds=300.0))
+    w = world(epcc)
+    await w.polls(60)
+    for i in range(3):
+        epcc.add(log(f"n{i}", at(w.clock.monotonic() + 1)))
+        await asyncio.sleep(2)
+        w.poller._complete_at = None
+        await w.polls(60)
+    assert w.poller.intake.marks.gaps == {}
+    assert w.tallied()["shipping"]["attempts"] == 6 + 3
+
+
+@virtual
 async def test_retention_that_overtook_an_outage_is_a_gap(world: MakeWorld) -> None:
     epcc = simple(*range(-30, 0, 5))
     w = world(epcc)

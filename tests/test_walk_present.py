@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,16 @@ def test_a_list_that_grows_with_every_look_at_its_end_is_walked_to_the_present(o
     assert ids(logs[240:]) <= set(shelf.counted)
     assert ended.tail_at is not None
     assert shelf.logs[ended.tail_at].id in shelf.counted
+
+
+@pytest.mark.parametrize("doubt", [0, 20])
+@pytest.mark.parametrize("counts", [{"floor_ns": NOW - 60 * SECOND, "stop_ns": NOW - 60 * SECOND}, {"whole": True}, {}])
+def test_a_walk_that_counts_nothing_leaves_only_what_is_new_beyond_doubt(counts: dict[str, Any], doubt: int) -> None:
+    shelf = Shelf(newest_first(300)[::-1], before=growing(3), doubt_ns=doubt * SECOND)
+    ended = shelf.walk(order="oldest_first", tail_hint=299, **counts)
+    assert (ended.complete, ended.how, ended.clamp_ns) == (True, "present", NOW)
+    young = [at for each in shelf.logs if (at := each.created_ns or 0) > NOW and each.id not in shelf.counted]
+    assert (min(young) > NOW + 20 * SECOND) == (not counts and doubt > 0)
 
 
 def test_a_quick_poll_of_a_growing_list_ends_too_and_proves_nothing() -> None:

@@ -94,9 +94,9 @@ def _answer(case: Case, logs: list[Attempt], known: set[str], ask: Ask, number: 
     if what == "rejected":
         page, keys = page[:-1], (*keys[:-1], f"!{number}")
     unknown = frozenset(each.id for each in page if each.id not in known)
-    return Got(
-        offset if what == "before" else ask.offset, Page(tuple(page), (), keys, None), unknown, NOW + number * SECOND
-    )
+    now_ns = NOW + number * SECOND
+    offset = offset if what == "before" else ask.offset
+    return Got(offset, Page(tuple(page), (), keys, None), unknown, now_ns, now_ns)
 
 
 def _told(ended: Ended) -> str:

@@ -298,8 +298,10 @@ class _Game:
         wrong = observer.differences(wanted, samples)
         self.outcome.reached["exact"] = int(not wrong)
         self.outcome.reached["told"] = int(bool(gaps))
+        # Where the list lost its oldest logs faster than they were read, some are missing, and a gap must say so.
+        exact = scenario.exact and not self.outcome.reached["a list outran its walk"]
         # A jumble that looks ordered at first has logs that look late.
         false = gaps.keys() - ({"late"} if scenario.manners.order == "unordered" else set())
-        if false and scenario.exact:
+        if false and exact:
             wrong = [f"gaps are told though nothing is missing: {gaps}", *wrong]
-        return wrong[:6] if scenario.exact or (scenario.told and not gaps) else []
+        return wrong[:6] if exact or (scenario.told and not gaps) else []

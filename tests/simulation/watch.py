@@ -36,6 +36,7 @@ def watch(world: World, outcome: Outcome, reaper: Reaper, *, punctual: bool, say
         ended = await walk_list(key, goal, marks)
         outcome.reached[f"walk: {ended.how}{' of an integration' if key else ''}"] += 1
         outcome.reached["stitching broke"] += ended.broken
+        outcome.reached["a list outran its walk"] += ended.lapsed
         outcome.reached[f"order: {goal.order}"] += 1
         if say is not None:
             say(f"{now():6.1f} s {described(key, goal, ended)}")
@@ -76,7 +77,7 @@ def described(key: str, goal: Any, ended: Ended) -> str:
     def since(ns: int | None) -> str:
         return "-" if ns is None else f"{(ns - START_NS) / 1e9:.1f}"
 
-    marks = "".join(f" {name}" for name in ("complete", "broken", "ground", "swept") if getattr(ended, name))
+    marks = "".join(f" {name}" for name in ("complete", "broken", "lapsed", "ground", "swept") if getattr(ended, name))
     return (
         f"{'quick' if goal.quick else 'complete'} {key or 'all'} {goal.order}: {ended.how}{marks}"
         f" pages {ended.pages} floor {since(goal.floor_ns)} goal {since(goal.stop_ns)} stop {since(ended.stop_ns)}"
