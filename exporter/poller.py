@@ -220,7 +220,7 @@ class StorePoller:
             self._own.complete_through.labels(store=name).set(marks.complete_through_ns / 1e9)
         feed = marks.feeds.get("")
         self._own.set_order(name, feed.order if feed is not None else "unknown")
-        self.open_gaps = await self._writer(self._store.open_gaps, name)
+        self.open_gaps = await self._writer(self._store.open_gaps, name, round(self.config.lookback * 1e9))
         for cause in marks.gaps:
             self._own.gap_open.labels(store=name, cause=cause).set(self.open_gaps.get(cause, 0))
         self._own.state_bytes.set(await self._writer(self._store.size_bytes))

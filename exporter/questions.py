@@ -18,6 +18,7 @@ UNKNOWN: Final = "unknown"
 STRONG_RECORDS: Final = 8  # read in one row; of a jumble of so many about one in a thousand looks ordered
 STRONG_WITNESSES: Final = 4  # of them, that stand more than a lookback off: the place of one or two is chance
 STRONG_LOOKBACKS: Final = 2  # that they must spread over
+ROW_RECORDS: Final = 32  # in a row, whose order counts whatever stands elsewhere in the list: of 8 chance makes a row
 LOGS_MAX: Final = 500_000  # per walk, in pages of the length asked for; one that needs more fails and says so
 ANY: Final = "any"  # of no matter: a list without times that is swept once
 
@@ -138,6 +139,69 @@ class Evidence:
         return max(self.rises, self.falls) >= STRONG_WITNESSES and spread > STRONG_LOOKBACKS * self.lookback_ns
 
 
+@dataclass(slots=True)
+class Row:
+    """Records that follow each other down, from one to the next by no more than a lookback up."""
+
+    lookback_ns: int
+    highest: int = 0
+    lowest: int = 0
+    number: int = 0
+    witnesses: int = 0  # that stand more than a lookback below the highest
+
+    def takes(self, at: int) -> bool:
+        """False: it stands too high, and is not of this row."""
+        if self.number == 0:
+            self.highest = self.lowest = at
+        elif at - self.lowest > self.lookback_ns:
+            return False
+        self.highest, self.lowest = max(self.highest, at), min(self.lowest, at)
+        self.number += 1
+        self.witnesses += self.highest - at > self.lookback_ns
+        return True
+
+    @property
+    def long(self) -> bool:
+        """Whether no jumble looks like that, however often it is looked at."""
+        spread = self.highest - self.lowest
+        enough = self.number >= ROW_RECORDS and self.witnesses >= STRONG_WITNESSES
+        return enough and spread > STRONG_LOOKBACKS * self.lookback_ns
+
+
+@dataclass(slots=True)
+class Ends:
+    """The order of a list that looks like none, as its new end alone shows it.
+
+    A log that came more than a lookback late, or is dated wrong, stands in the way of an order by arrival for as long
+    as EPCC lists it. Once a long row of records has followed it, and all that is new stands in that row, a walk along
+    the row would have read as much as a sweep of the whole list.
+    """
+
+    head: Row  # from the list's beginning on
+    tail: Row  # up to its end, of negative times: so it, too, runs down
+    closed: bool = False  # the first row has ended
+    news: bool = False  # a record was met that was not remembered
+    news_behind: bool = False  # ... after the first row
+    news_before: bool = False  # ... before the last one
+
+    def read(self, at: int | None, *, unknown: bool) -> None:
+        """A record, in the list's order. `at` None: it has no time, or one in the future."""
+        if at is not None:
+            self.closed = self.closed or not self.head.takes(at)
+            if not self.tail.takes(-at):
+                self.tail = Row(self.tail.lookback_ns)
+                self.tail.takes(-at)
+                self.news_before = self.news
+        self.news = self.news or unknown
+        self.news_behind = self.news_behind or (unknown and self.closed)
+
+    @property
+    def verdict(self) -> str:
+        if self.head.long and not self.news_behind:
+            return NEWEST_FIRST
+        return OLDEST_FIRST if self.tail.long and not self.news_before else UNORDERED
+
+
 def up_to(latest_ns: int, times: Sequence[int]) -> Sequence[int]:
     """Those that are no later: nearly always all of a page."""
     return times if max(times, default=0) <= latest_ns else [at for at in times if at <= latest_ns]
@@ -178,6 +242,7 @@ class Run:
     confirmed: int = 0
     back: int = 0  # how far before the last record a page begins that showed it, or should
     lost: int = 0
+    below: int = 0  # records below the floor
     empties: int = 0
     restarts: int = 0
     onward: bool = False  # the last page brought us on, or showed only what lies before our place

@@ -282,8 +282,8 @@ def enter_gaps(connection: sqlite3.Connection, ref: int, marks: Marks, gaps: Seq
     news = []
     for gap in gaps:
         if gap.cause == "late":
-            others = "SELECT 1 FROM gap WHERE store = ? AND cause = ? AND to_ns >= ?"
-            if connection.execute(others, (ref, gap.cause, marks.keep_ns or 0)).fetchone() is None:
+            others = "SELECT 1 FROM gap WHERE store = ? AND cause = ?"  # those that have closed are forgotten
+            if connection.execute(others, (ref, gap.cause)).fetchone() is None:
                 news.append(gap)
         else:
             since_ns = gap.to_ns if gap.from_ns is None else gap.from_ns

@@ -20,10 +20,12 @@ from exporter.questions import (
     Answer,
     Arrivals,
     Ask,
+    Ends,
     Evidence,
     Goal,
     Got,
     Refused,
+    Row,
     Run,
     Steps,
     TooLongError,
@@ -33,6 +35,7 @@ from exporter.records import Page
 
 CONFIRMATIONS: Final = 3  # sightings of "our last record and nothing after it" that make an end, or of the present
 BACK: Final = (0, 1, 3, 7)  # how far before the last record the confirming requests begin: a cut page hides less
+FLOOR_RECORDS: Final = 2  # below the floor that end a walk newest-first: one alone may have come late
 SAME_AGAIN: Final = 2  # requests from where the last record was shown, once those nearer to it were fruitless
 IDLE_MAX: Final = 11  # requests in a row that neither advance nor confirm
 EMPTY_MAX: Final = 3  # empty answers at offset 0 that make an empty list; IDLE_MAX, if it showed a record before
@@ -97,6 +100,7 @@ class Stitching:
         self.run = run
         self.evidence = Evidence(self.goal.lookback_ns)
         self.arrivals = Arrivals(Evidence(self.goal.lookback_ns))
+        self.ends = Ends(Row(self.goal.lookback_ns), Row(self.goal.lookback_ns))
 
     def _forward(self, start: int, *, descending: bool | None) -> Steps:
         """`descending` True: may end below `stop_ns`; False: oldest-first; None: neither is known."""
@@ -138,7 +142,7 @@ class Stitching:
         """Whether an oldest-first list begins with what is newer than all that was read of it: what stood between has
         left it unread. A first walk has nothing to miss yet."""
         highest = None if self.goal.floor_ns is None else self.evidence.highest
-        return highest is not None and max(up_to(got.server_ns, got.page.times), default=0) > highest
+        return highest is not None and any(at > highest for at in up_to(got.server_ns, got.page.times))
 
     def _advance(self, got: Got, descending: bool | None) -> str | None:
         """Enter a page that shares a record with the run (or is its first). Not None: how the walk ends."""
@@ -163,11 +167,10 @@ class Stitching:
                 return "present"
         elif place == len(keys) - 1 or (place is None and got.offset + len(keys) > run.tail_at):
             how = self._nothing_after(got, place, descending)
-            if how is not None or not run.onward:
+            if how is not None:
                 return how
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
-        stop_ns, oldest_ns = self.stop_ns, page.oldest_ns
-        if descending and stop_ns is not None and oldest_ns is not None and oldest_ns < stop_ns:
+        if descending and run.below >= FLOOR_RECORDS:
             # What was newest once is still listed, and before this: a list that has not shown it runs another way.
             return "floor" if run.reached_head else "disorder"
         return self._known(got, descending)
@@ -204,6 +207,8 @@ class Stitching:
         run.tail, run.tail_at = keys[-1], got.offset + len(keys) - 1
         run.tail_full = len(keys) >= run.longest
         run.back = len(keys) - 1 - run.tail_full  # the same page again, or one that shows room after the last record
+        if self.jumbled:
+            self._read_ends(got, after)
         if len(set(keys)) < len(keys):  # a copy stands anywhere on its page
             after = after.intersection(key for key, times in Counter(keys).items() if times == 1)
         page = got.page
@@ -211,8 +216,16 @@ class Stitching:
         if not after.issuperset(page.ids):
             pairs = zip(page.ids, page.stamps, strict=True)
             times = [at for key, at in pairs if at is not None and key in after]
+        if self.stop_ns is not None and page.oldest_ns is not None and page.oldest_ns < self.stop_ns:
+            run.below += sum([at < self.stop_ns for at in times])
         self.evidence.read(self._past(times))
         self.arrivals.read(times, self.begun_ns, got.server_ns)
+
+    def _read_ends(self, got: Got, after: set[str]) -> None:
+        for key, at in zip(got.page.ids, got.page.stamps, strict=True):
+            if key in after:
+                past = at is not None and (self.clamp_ns is None or at <= self.clamp_ns)
+                self.ends.read(at if past else None, unknown=key in got.unknown)
 
     def _in_the_present(self, descending: bool | None) -> bool:
         """Whether what follows was not there yet when the walk began, and can wait for the next one."""

@@ -177,14 +177,14 @@ class Store:
 
         return self._reading(work)
 
-    def open_gaps(self, name: str) -> dict[str, int]:
-        """Gaps by cause that have not passed below `keep`."""
+    def open_gaps(self, name: str, lookback_ns: int) -> dict[str, int]:
+        """Gaps by cause that have not passed below `keep`, or where it would be: a jumbled list moves none."""
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             held = self._held[name]
             rows = connection.execute(
                 "SELECT cause, count(*) FROM gap WHERE store = ? AND to_ns >= ? GROUP BY cause",
-                (held.ref, held.marks.keep_ns or 0),
+                (held.ref, max(held.marks.keep_ns or 0, (held.marks.floor_ns or 0) - lookback_ns)),
             )
             return dict(rows.fetchall())
 

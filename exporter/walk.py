@@ -74,7 +74,7 @@ class Walk(Stitching):
             newest_ns=self.newest_ns,
             oldest_ns=self.oldest_ns,
             stop_ns=self.stop_ns if how == "floor" or self.run.begins_at > 0 else None,
-            evidence=self.evidence.verdict,
+            evidence=self._order(how),
             strong=self.evidence.strong,
             listed=frozenset(self.run.keys) if swept and how == "end" else frozenset(),
             swept=swept and how == "end",
@@ -85,6 +85,14 @@ class Walk(Stitching):
             ground=self.ground,
             untimed=self.untimed,
         )
+
+    def _order(self, how: str) -> str | None:
+        """What the times show: of a list that looks like none, its new end may show one, if that was come to."""
+        seen = self.evidence.verdict
+        if seen != UNORDERED or self.untimed:
+            return seen
+        shown = self.ends.verdict
+        return shown if how == "end" or (how == "capped" and shown == NEWEST_FIRST) else seen
 
     # --- before the walk
 
@@ -138,8 +146,20 @@ class Walk(Stitching):
             step = max(1, step * 2, len(got.page.keys) - 1 if isinstance(got, Got) and step == 0 else 1)
             start = max(0, start - step)
         how = yield from self._through(start, descending=False)
+        if self.broken and how in THROUGH:
+            self.lapsed = self.lapsed or (yield from self._passed())
         # The far end shows nothing as new as what it showed before: not this order.
         return "disorder" if how == "end" and self.run.keys and not self.run.reached_head else how
+
+    def _passed(self) -> Generator[Ask, Answer, bool]:
+        """Whether the list's oldest records, which left it while it was read, were newer than the floor: late ones can
+        have been among them, and have left from between those that were read."""
+        oldest_ns, stop_ns = self.oldest_ns, self.stop_ns
+        got = yield from self._ask(0)
+        first_ns = got.page.oldest_ns if isinstance(got, Got) else None
+        if first_ns is None or oldest_ns is None or stop_ns is None:
+            return False
+        return first_ns > max(oldest_ns, stop_ns)
 
     def _through(self, start: int, *, descending: bool) -> Steps:
         """An ordered list from `start` on; where more records share a time than pages can overlap by, until two passes

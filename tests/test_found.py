@@ -247,134 +247,21 @@ def test_a_first_walk_that_ends_at_the_present_leaves_nothing_of_before_it_to_be
     test(tmp_path)
 
 
-FLOOR = NOW - 200 * SECOND
+@pytest.mark.parametrize("late", [1, 2])
+def test_one_late_log_at_the_end_of_a_page_ends_no_walk(late: int) -> None:
+    """Two of them do: what is new behind them is read when they have moved on."""
+    logs = newest_first(100)
+    logs[46 - late : 46 - late] = [attempt(f"late{i}", NOW - 100 * SECOND) for i in range(late)]
+    shelf = Shelf(logs)
+    ended = shelf.walk(order="newest_first", floor_ns=NOW - 60 * SECOND, stop_ns=NOW - 60 * SECOND)
+    young = {each.id for each in logs if (each.created_ns or 0) >= NOW - 60 * SECOND}
+    assert (ended.complete, young <= set(shelf.counted)) == (True, late == 1)
 
 
-def _losing(each: int, *, future: bool) -> Any:
-    """A list that loses `each` of its oldest logs at every look, while as many arrive."""
-
-    def lose(shelf: Shelf, number: int) -> None:
-        shelf.now_ns = NOW + number * 30 * SECOND
-        if number > 2:
-            del shelf.logs[:each]
-            shelf.logs += [attempt(f"n{number}-{i}", shelf.now_ns - each + i) for i in range(each)]
-            if future:
-                shelf.logs[5] = attempt(f"f{number}", NOW * 2)
-
-    return lose
-
-
-@pytest.mark.parametrize("future", [False, True])
-@pytest.mark.parametrize("floor_ns", [FLOOR, None])
-def test_a_list_that_loses_its_oldest_logs_faster_than_they_are_read_says_so_unless_nothing_was_counted_yet(
-    floor_ns: int | None, *, future: bool
-) -> None:
-    shelf = Shelf(newest_first(300)[::-1], before=_losing(30, future=future))
-    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=floor_ns, stop_ns=floor_ns)
-    assert (ended.broken, ended.lapsed) == (True, floor_ns is not None)
-
-
-@pytest.mark.parametrize("each", [0, 3])
-def test_a_list_that_loses_less_than_is_read_of_it_has_not_outrun_its_walk(each: int) -> None:
-    shelf = Shelf(newest_first(300)[::-1], before=_losing(each, future=False))
-    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=FLOOR, stop_ns=FLOOR)
-    assert (ended.complete, ended.lapsed) == (True, False)
-    assert {each.id for each in shelf.logs if (each.created_ns or 0) <= NOW} <= set(shelf.counted)
-
-
-@pytest.mark.parametrize("future", [False, True])
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_walk_begun_anew_among_older_logs_or_in_a_list_that_turned_round_has_lost_none(
-    *, turned: bool, future: bool
-) -> None:
-    """Pages from somewhere else, until the walk is back at the head of the list."""
-    logs = newest_first(200)[:: 1 if turned else -1]
-    if future:
-        logs[5] = attempt("future", NOW * 2)
-
-    def odd(page: list[Any], number: int) -> list[Any]:
-        return [attempt(f"odd{number}", NOW - 100 * SECOND)] if 4 < number < 12 else page
-
-    shelf = Shelf(logs, known=ids(logs[:140]), shape=odd)
-    ended = shelf.walk(order="oldest_first", floor_ns=NOW - 50 * SECOND, stop_ns=NOW - 50 * SECOND, tail_hint=199)
-    assert 0 in shelf.asked
-    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, False)
-
-
-def test_a_walk_that_fell_behind_once_and_is_begun_anew_among_older_logs_later_has_lost_some() -> None:
-    logs = newest_first(400)[::-1]
-
-    def lose(shelf: Shelf, number: int) -> None:
-        shelf.now_ns = NOW + number * SECOND
-        if number == 3:
-            del shelf.logs[:100]
-
-    def odd(page: list[Any], number: int) -> list[Any]:
-        return [attempt(f"odd{number}", NOW - 100 * SECOND)] if 20 < number < 27 else page
-
-    shelf = Shelf(logs, before=lose, shape=odd)
-    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=NOW - 380 * SECOND, stop_ns=NOW - 380 * SECOND)
-    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, True)
-
-
-def test_logs_of_the_time_of_the_last_that_was_read_do_not_show_that_any_left() -> None:
-    def odd(page: list[Any], number: int) -> list[Any]:
-        return [attempt(f"odd{number}", NOW)] if 2 < number < 12 else page
-
-    shelf = Shelf([attempt(f"l{i:03}", NOW) for i in range(50)], shape=odd)
-    ended = shelf.walk(order="oldest_first", whole=True, floor_ns=FLOOR, stop_ns=FLOOR)
-    assert (ended.broken, ended.lapsed) == (True, False)
-
-
-def test_a_burst_that_overtakes_a_newest_first_walk_has_lost_none() -> None:
-    def burst(shelf: Shelf, number: int) -> None:
-        shelf.now_ns = NOW + number * SECOND
-        if number == 1:
-            shelf.logs[:0] = [attempt(f"n{i}", NOW + SECOND) for i in range(30)]
-
-    shelf = Shelf(newest_first(300), before=burst)
-    ended = shelf.walk(order="newest_first", floor_ns=FLOOR, stop_ns=FLOOR)
-    assert (ended.complete, ended.broken, ended.lapsed) == (True, True, False)
-
-
-@pytest.mark.parametrize("kind", ["complete", "quick", "overtaken", "of the first integration", "of the second"])
-def test_whatever_a_walk_was_what_it_lost_is_a_gap(tmp_path: Any, kind: str) -> None:
-    include: dict[str, Any] = {"include": ("a", "b")} if kind.startswith("of") else {}
-
-    @virtual
-    async def test(world: MakeWorld) -> None:
-        epcc = simple(*range(-300, 0, 10), manners=Manners(order="oldest_first"))
-        for integration in "ab":
-            epcc.add_integration(Integration(integration, integration))
-            epcc.add(log(f"of {integration}", at(-5), integration_id=integration))
-        w = world(epcc, **include)
-        await w.polls(2)
-        feeds = w.poller._feeds
-        walk_list = feeds._walk_list
-
-        async def walked(key: str, *arguments: Any) -> Any:
-            ended = await walk_list(key, *arguments)
-            if kind == "overtaken":
-                ended = replace(ended, complete=False, how="overtaken")
-            return replace(ended, lapsed=key == {"of the first integration": "a", "of the second": "b"}.get(kind, ""))
-
-        feeds._walk_list = walked  # type: ignore[method-assign,assignment]
-        if kind != "quick":
-            w.poller._complete_at = None
-        assert w.poller.intake.marks.gaps == {}
-        await w.polls()
-        assert w.poller.intake.marks.gaps == {"retention": 1}
-
-    test(tmp_path)
-
-
-@virtual
-async def test_what_left_the_list_while_it_was_read_is_a_gap(world: MakeWorld) -> None:
-    manners = Manners(order="oldest_first", retention_seconds=60.0)
-    epcc = simple(*[i / 4 for i in range(-300, 2400)], manners=manners)
-    w = world(epcc, page_limit=25, lookback=20.0, request_timeout=30.0)
-    await w.polls(4)
-    assert w.poller.intake.marks.gaps == {}
-    epcc.manners = replace(manners, latency_seconds=(8.0, 8.0))
-    await w.polls(4)
-    assert w.poller.intake.marks.gaps == {"retention": 1}
+@pytest.mark.parametrize("length", [2, 3])
+def test_a_walk_ends_at_the_floor_though_pages_are_short(length: int) -> None:
+    logs = newest_first(100)
+    shelf = Shelf(logs, limit=length, known=ids(logs[20:]))
+    ended = shelf.walk(order="newest_first", floor_ns=NOW - 60 * SECOND, stop_ns=NOW - 60 * SECOND)
+    assert (ended.how, ended.complete) == ("floor", True)
+    assert max(shelf.asked) <= 62

@@ -262,7 +262,7 @@ def test_a_gap_that_goes_on_is_one_gap(ledger: Ledger) -> None:
     gap(NOW, NOW + 10)
     assert gap(NOW + 10, NOW + 20).gaps == {"offset_limit": 1}
     assert gap(NOW + 30, NOW + 40).gaps == {"offset_limit": 2}
-    assert ledger.store.open_gaps("acme") == {"offset_limit": 2}
+    assert ledger.store.open_gaps("acme", SECOND) == {"offset_limit": 2}
 
 
 outcomes = st.lists(st.booleans(), min_size=1, max_size=4)  # a job's attempts: it ends with the first success

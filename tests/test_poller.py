@@ -324,6 +324,42 @@ def test_a_log_counts_up_to_a_lookback_late_and_up_to_keep_at_the_next_audit(
     test(tmp_path)
 
 
+@pytest.mark.parametrize("order", ["newest_visible_first", "oldest_visible_first"])
+def test_a_list_by_arrival_is_walked_in_its_order_again_when_a_late_log_has_sunk(tmp_path: Any, order: str) -> None:
+    @virtual
+    async def test(world: MakeWorld) -> None:
+        w = world(simple(*range(-2000, 0, 5), manners=Manners(order=order)), history="skip", page_limit=25)
+        arrived = 0
+
+        async def arrive(number: int) -> None:
+            nonlocal arrived
+            for _ in range(number):
+                w.epcc.add(log(f"n{arrived}", at(w.clock.monotonic() - 1)))
+                arrived += 1
+                await w.polls(every=5)
+
+        def feed() -> str:
+            return w.poller.intake.marks.feeds[""].order
+
+        await w.polls()
+        await arrive(60)
+        assert feed() == order.replace("_visible", "")
+        now = w.clock.monotonic()
+        w.epcc.add(log("late", at(now - 250), visible_ns=at(now - 0.5)))
+        await arrive(20)
+        assert feed() == "unordered"
+        await arrive(60)
+        assert feed() == order.replace("_visible", "")
+        before = w.epcc.requests["logs"]
+        await arrive(20)
+        assert w.epcc.requests["logs"] - before < 20 * 8, "the list is swept still"
+        assert (w.poller.intake.marks.gaps, w.poller.open_gaps) == ({"late": 1}, {})
+        await settled(w)
+        assert w.tallied()["shipping"]["attempts"] == arrived
+
+    test(tmp_path)
+
+
 @virtual
 async def test_the_first_log_after_a_list_has_emptied_is_no_gap(world: MakeWorld) -> None:
     epcc = simple(*range(-30, 0, 5), manners=Manners(retention_seconds=300.0))

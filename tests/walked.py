@@ -16,7 +16,7 @@ from exporter.walk import Walk
 from tests.shelf import NOW, SECOND, attempt
 
 LOOKBACK = 6  # seconds
-WORDS = ("complete", "broken", "ground", "untimed", "swept", "strong")
+WORDS = ("complete", "broken", "lapsed", "ground", "untimed", "swept", "strong")
 NUMBERS = ("tail_at", "pages")
 SLIPPED = {
     "slip": 3,
