@@ -166,7 +166,7 @@ class Stitching:
             if self._in_the_present(descending):
                 return "present"
         elif place == len(keys) - 1 or (place is None and got.offset + len(keys) > run.tail_at):
-            how = self._nothing_after(got, place, descending)
+            how = self._nothing_after(got, place)
             if how is not None:
                 return how
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
@@ -175,7 +175,7 @@ class Stitching:
             return "floor" if run.reached_head else "disorder"
         return self._known(got, descending)
 
-    def _nothing_after(self, got: Got, place: int | None, descending: bool | None) -> str | None:
+    def _nothing_after(self, got: Got, place: int | None) -> str | None:
         """A page that shows nothing new where something would stand."""
         length = len(got.page.keys)
         # A page may be longer than what was asked for, where a record is shown twice.
@@ -184,7 +184,7 @@ class Stitching:
             # limit, it is the same page for ever.
             self.run.idle += 1
             return self._given_up()
-        return self._confirm(got, place) or self._known(got, descending)
+        return self._confirm(got, place)
 
     def _mind_floor(self, page: Page) -> None:
         if self.stop_ns is None and not self.goal.whole and self.newest_ns is not None:
