@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable
 from exporter.exposition import WRITERS, Exposition
 from exporter.manners import Manners, shown_ns
 from exporter.shop import Log
-from tests.world import START_NS
 
 PREFIX = "epcc_integration_"
 COUNTERS = ("_total", "_bucket", "_count", "_sum")
 LOOSE = frozenset({"attempt", "succeeded", "status_code", "processing_time"})  # without one, less can be said
-FUTURE_NS = START_NS + 1800 * 10**9  # no run lasts so long: what is dated beyond is dated wrong
 Samples = dict[str, float]
 
 
@@ -44,8 +42,11 @@ def shown(exposition: Exposition) -> Samples:
     return read(b"".join(sheet.plain).decode())
 
 
-def expected(counted: Iterable[Log], manners: Manners, *, gauges: bool) -> Samples:
-    """What the page must show, once all is settled, of logs that were counted; `gauges`: also of the rest."""
+def expected(counted: Iterable[Log], manners: Manners, floor_ns: int, *, gauges: bool) -> Samples:
+    """What the page must show, once all is settled, of logs that were counted; `gauges`: also of the rest.
+
+    `floor_ns`: no log that is older can show any more.
+    """
     by_integration = defaultdict(list)
     for each in counted:
         by_integration[each.integration_id].append(each)
@@ -59,7 +60,7 @@ def expected(counted: Iterable[Log], manners: Manners, *, gauges: bool) -> Sampl
         if not LOOSE & manners.missing:
             samples |= _details(integration, logs, list(jobs.values()))
             if gauges and "created_at" not in manners.missing:
-                samples |= _gauges(integration, logs, list(jobs.values()), manners)
+                samples |= _gauges(integration, logs, list(jobs.values()), manners, floor_ns)
     return samples
 
 
@@ -85,7 +86,7 @@ def _reason(code: int | None) -> str:
     return f"http_{code // 100}xx" if code else "other"
 
 
-def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: Manners) -> Samples:
+def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: Manners, floor_ns: int) -> Samples:
     """What rests on `created_at`: as the list shows it, to the digit."""
 
     def at(each: Log) -> int:
@@ -95,7 +96,7 @@ def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: M
 
     success = max((at(each) for each in logs if each.succeeded), default=None)
     streak = sum(1 for each in logs if not each.succeeded and (success is None or at(each) > success))
-    waits = [wait // 1000 for job in jobs if (wait := _wait(job, at)) is not None]
+    waits = [wait // 1000 for job in jobs if (wait := _wait(job, at, floor_ns)) is not None]
     samples = {
         series("consecutive_failures", integration): float(streak),
         series("jobs_failing", integration): sum(not any(each.succeeded for each in job) for job in jobs),
@@ -108,7 +109,7 @@ def _gauges(integration: str, logs: list[Log], jobs: list[list[Log]], manners: M
     return samples
 
 
-def _wait(job: list[Log], at: Callable[[Log], int]) -> int | None:
+def _wait(job: list[Log], at: Callable[[Log], int], floor_ns: int) -> int | None:
     """How long a job took to be delivered (ns); None: it was not, or wrong dates leave no time that can be told yet."""
     successes = [at(each) for each in job if each.succeeded]
     if not successes:
@@ -116,7 +117,7 @@ def _wait(job: list[Log], at: Callable[[Log], int]) -> int | None:
     began, delivered = min(map(at, job)), min(successes)
     if any(each.attempt == 1 and at(each) == began for each in job):
         return delivered - began
-    return delivered - began if began < delivered < FUTURE_NS else None
+    return delivered - began if began < delivered < floor_ns else None
 
 
 def differences(wanted: Samples, found: Samples) -> list[str]:
