@@ -183,9 +183,15 @@ class Ends:
     news: bool = False  # a record was met that was not remembered
     news_behind: bool = False  # ... after the first row
     news_before: bool = False  # ... before the last one
+    known: Row = field(init=False)  # the last one of which every record was remembered
+
+    def __post_init__(self) -> None:
+        self.known = Row(self.head.lookback_ns)
 
     def read(self, at: int | None, *, unknown: bool) -> None:
         """A record, in the list's order. `at` None: it has no time, or one in the future."""
+        if unknown or (at is not None and not self.known.takes(at)):
+            self.known = Row(self.head.lookback_ns)
         if at is not None:
             self.closed = self.closed or not self.head.takes(at)
             if not self.tail.takes(-at):
@@ -194,6 +200,10 @@ class Ends:
                 self.news_before = self.news
         self.news = self.news or unknown
         self.news_behind = self.news_behind or (unknown and self.closed)
+
+    def below(self, stop_ns: int | None) -> bool:
+        """Whether a long row that was read before has come below the floor: what stands behind it came before it."""
+        return stop_ns is not None and self.known.long and self.known.lowest < stop_ns
 
     @property
     def verdict(self) -> str:

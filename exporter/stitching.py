@@ -61,6 +61,7 @@ class Stitching:
         self.ties = False  # more equal times than a page can overlap: one pass proves nothing
         self.proven = True  # False: a single pass over a list that one pass proves nothing of
         self.jumbled = False  # no order vouches for what stands where
+        self.astray = False  # ... though one did: a log may only have come late
         self._begin(Run())
 
     # --- asking
@@ -170,10 +171,14 @@ class Stitching:
             if how is not None:
                 return how
         # Otherwise inserts pushed known records towards us, or we stepped back: on, until the tail shows again.
+        return self._at_floor(descending) or self._known(got, descending)
+
+    def _at_floor(self, descending: bool | None) -> str | None:
+        run = self.run
         if descending and run.below >= FLOOR_RECORDS:
             # What was newest once is still listed, and before this: a list that has not shown it runs another way.
             return "floor" if run.reached_head else "disorder"
-        return self._known(got, descending)
+        return "floor" if self.astray and run.reached_head and self.ends.below(self.stop_ns) else None
 
     def _nothing_after(self, got: Got, place: int | None) -> str | None:
         """A page that shows nothing new where something would stand."""

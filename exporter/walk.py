@@ -60,6 +60,7 @@ class Walk(Stitching):
                 swept, how = True, (yield from self._sweep(order))
             if how == "disorder":
                 self.lapsed = False  # the list may have turned round, and what comes reads all of it
+                self.astray = order == NEWEST_FIRST
                 swept, how = True, (yield from self._sweep(UNORDERED))
         except TooLongError:
             how = "too_long"
@@ -91,6 +92,8 @@ class Walk(Stitching):
         seen = self.evidence.verdict
         if seen != UNORDERED or self.untimed:
             return seen
+        if how == "floor":
+            return NEWEST_FIRST
         shown = self.ends.verdict
         return shown if how == "end" or (how == "capped" and shown == NEWEST_FIRST) else seen
 
@@ -211,7 +214,7 @@ class Walk(Stitching):
         self.jumbled = order == UNORDERED
         how = yield from self._forward(0, descending=None)
         for _ in range(PASSES_MAX - 1):
-            proven = order != UNORDERED and not self.untimed and not self.ties
+            proven = how == "floor" or (order != UNORDERED and not self.untimed and not self.ties)
             if how not in THROUGH or proven:
                 return how
             if self.goal.quick:

@@ -81,6 +81,13 @@ def test_an_end_shows_the_order_if_its_row_is_long_and_holds_all_that_is_new(
     assert ends_of(times, news) == verdict
 
 
+def test_a_row_is_below_the_floor_with_a_record_that_is_and_where_there_is_a_floor() -> None:
+    ends = Ends(Row(LOOKBACK), Row(LOOKBACK))
+    for each in DOWN:
+        ends.read(each, unknown=False)
+    assert [ends.below(stop) for stop in (min(DOWN), min(DOWN) + 1, None)] == [False, True, False]
+
+
 # --- in a walk
 
 
@@ -149,12 +156,59 @@ def test_where_the_offset_limit_hides_the_end_only_the_beginning_counts() -> Non
     assert swept(standing_out(150, 300)[::-1], offset_limit=250) == UNORDERED
 
 
-def test_a_walk_that_meets_disorder_sees_the_order_behind_it_too() -> None:
-    logs = standing_out(47)
+# --- newest-first, where a log has come late
+
+
+def walked_by(logs: list[Attempt], news: Sequence[Attempt] = (), order: str = "newest_first", **settings: Any) -> Any:
+    """The walk's end, and how far into the list it looked; lookback 10 s, floor 60 s ago."""
+    shelf = Shelf(logs, known=ids(logs) - ids(news), **settings)
     floor_ns = NOW - 60 * SECOND
+    ended = shelf.walk(order=order, floor_ns=floor_ns, stop_ns=floor_ns, lookback_ns=10 * SECOND)
+    assert ids(news) <= set(shelf.counted)
+    return ended, max(shelf.asked)
+
+
+@pytest.mark.parametrize("settings", [{}, {"offset_limit": 120}])
+@pytest.mark.parametrize("place", [1, 12, 47])
+def test_a_late_log_has_a_walk_go_on_to_a_long_row_of_known_ones_below_the_floor_and_no_further(
+    place: int, settings: dict[str, Any]
+) -> None:
+    logs = standing_out(place, 1_000)
+    ended, furthest = walked_by(logs, logs[: place + 1], **settings)
+    assert (ended.how, ended.complete, ended.swept, ended.stop_ns) == ("floor", True, False, NOW - 60 * SECOND)
+    assert (ended.evidence, ended.strong) == (NEWEST_FIRST, True)
+    assert 50 <= furthest <= place + 60
+    assert ended.pages <= (place + furthest) // 9 + 3, "one pass in order, and one behind the late one"
+
+
+def test_what_is_new_behind_a_late_log_is_read_before_the_row_begins() -> None:
+    logs = standing_out(3, 1_000)
+    ended, furthest = walked_by(logs, logs[:80])
+    assert (ended.how, 100 < furthest < 130) == ("floor", True)
+
+
+def test_no_row_ends_the_walk_of_a_list_whose_newest_log_of_before_is_not_in_it() -> None:
+    logs = standing_out(47, 400)
     shelf = Shelf(logs, known=ids(logs))
+    floor_ns = NOW - 60 * SECOND
+    goal = {"order": "newest_first", "floor_ns": floor_ns, "stop_ns": floor_ns, "lookback_ns": 10 * SECOND}
+    assert [shelf.walk(**goal, head_ns=NOW + each).how for each in (0, 1)] == ["floor", "end"]
+
+
+def test_a_list_that_has_turned_round_or_had_no_order_is_read_whole() -> None:
+    assert walked_by(newest_first(300)[::-1])[0].how == "end"
+    assert walked_by(standing_out(47, 300), order="unordered")[0].how == "end"
+    assert walked_by(standing_out(47, 300)[::-1], order="oldest_first")[0].how == "end"
+
+
+@pytest.mark.parametrize(("number", "how"), [(60 + 31, "end"), (60 + 32, "floor")])
+def test_a_row_must_be_long(number: int, how: str) -> None:
+    """Of the list's logs the newest sixty are new."""
+    logs = standing_out(3, number)
+    shelf = Shelf(logs, known=ids(logs[61:]), limit=100)
+    floor_ns = NOW - 60 * SECOND
     ended = shelf.walk(order="newest_first", floor_ns=floor_ns, stop_ns=floor_ns, lookback_ns=10 * SECOND)
-    assert (ended.how, ended.swept, ended.evidence, ended.strong) == ("end", True, NEWEST_FIRST, True)
+    assert (ended.how, ended.complete) == (how, True)
 
 
 def replace_time(log: Attempt, created_ns: int) -> Attempt:

@@ -347,7 +347,8 @@ def test_a_list_by_arrival_is_walked_in_its_order_again_when_a_late_log_has_sunk
         now = w.clock.monotonic()
         w.epcc.add(log("late", at(now - 250), visible_ns=at(now - 0.5)))
         await arrive(20)
-        assert feed() == "unordered"
+        # Newest-first a walk goes on behind it; oldest-first the whole list is read for a while.
+        assert feed() == ("unordered" if order.startswith("oldest") else "newest_first")
         await arrive(60)
         assert feed() == order.replace("_visible", "")
         before = w.epcc.requests["logs"]

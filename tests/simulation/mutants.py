@@ -87,8 +87,9 @@ MUTANTS = (
     Mutant(
         "a walk stops at the first page with a known record",
         "stitching",
-        (('return "floor" if run.reached_head else "disorder"\n        return self._known(got, descending)',
-          'return "floor"\n        return "floor" if descending and len(got.unknown) < len(keys) else None'),),
+        (('return "floor" if run.reached_head else "disorder"', 'return "floor"'),
+         ("return self._at_floor(descending) or self._known(got, descending)",
+          'return self._at_floor(descending) or ("floor" if descending and len(got.unknown) < len(keys) else None)')),
         "slow",
     ),
     Mutant(
