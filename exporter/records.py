@@ -119,12 +119,14 @@ def read_page(body: bytes, integration_id: str | None = None) -> Page:
 
     Raises InvalidResponseError where the page itself cannot be read; a bad record in a good page is `rejected`.
     """
-    # A NUL stands in JSON as an escape alone; one in an id makes it unusable, which is told record by record.
-    if b"\\u0000" not in body:
-        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            envelope = _PLAIN.decode(body)
-            attempts = tuple([_plain(record, integration_id) for record in envelope.data])
-            return Page(attempts, (), tuple([each.id for each in attempts]), _total(envelope.results))
+    with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        envelope = _PLAIN.decode(body)
+        attempts = tuple([_plain(record, integration_id) for record in envelope.data])
+        ids = tuple([each.id for each in attempts])
+        # A NUL in an id makes it unusable, which is told record by record. To look for it in the body took longer.
+        names = [each.job_id or "" for each in attempts]
+        if "\x00" not in "".join([*ids, *names, *{each.integration_id for each in attempts}]):
+            return Page(attempts, (), ids, _total(envelope.results))
     return _read_oddities(body, integration_id)
 
 

@@ -98,6 +98,14 @@ def test_an_integration_and_a_job_that_cannot_be_named_are_missing(bad: Any) -> 
     assert (read.integration_id, read.job_id, read.missing) == ("unknown", None, ("integration", "job"))
 
 
+@pytest.mark.parametrize("what", ["integration", "job"])
+def test_a_nul_in_one_id_alone_is_seen(what: str) -> None:
+    ids = {"integration": "int-1", "job": "job-1", what: "a\x00b"}
+    read = one(relationships={name: {"data": {"id": each}} for name, each in ids.items()})
+    assert read.missing == (what,)
+    assert {read.integration_id, read.job_id} == ({"int-1", None} if what == "job" else {"unknown", "job-1"})
+
+
 def test_integrations_after_one_that_cannot_be_read_are_read() -> None:
     found, length = read_integrations(page({"name": "no id"}, "text", {"id": "b", "name": 5, "enabled": "FALSE"}))
     assert (found, length) == ([Integration("b", "", "", False)], 3)
