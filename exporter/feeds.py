@@ -226,7 +226,9 @@ class Feeds:
     async def _reach_further(self, ended: Ended, marks: Marks) -> tuple[Ended, list[Gap]]:
         """A complete walk that did not come through: by other lists, or as a gap that says so."""
         if ended.how in ("stuck", "overtaken", "too_long"):
-            await self._intake.flush(_now(ended, marks), gaps=self._lapses(ended, marks))
+            # Only then: what a failed walk brought would be known ground to the next one, and hide what retention took.
+            if ended.lapsed:
+                await self._intake.flush(_now(ended, marks), gaps=self._lapses(ended, marks))
             raise ApiError("invalid_response", detail=f"the walk through the list is {ended.how.replace('_', ' ')}")
         if ended.how in ("capped", "paging_ignored"):
             goal = replace(self._goal(marks, "", quick=False), clamp_ns=ended.clamp_ns)

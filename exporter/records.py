@@ -81,7 +81,6 @@ class Page:
     stamps: tuple[int | None, ...] = field(init=False)  # `created_ns` of each attempt
     times: tuple[int, ...] = field(init=False)  # those of them that are known
     oldest_ns: int | None = field(init=False)  # of the times; None: there are none
-    newest_ns: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         stamps = tuple([attempt.created_ns for attempt in self.attempts])
@@ -91,7 +90,6 @@ class Page:
             "stamps": stamps,
             "times": times,
             "oldest_ns": min(times, default=None),
-            "newest_ns": max(times, default=None),
         }
         for name, value in known.items():
             object.__setattr__(self, name, value)

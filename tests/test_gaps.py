@@ -167,6 +167,27 @@ async def test_what_left_the_list_while_it_was_read_is_a_gap(world: MakeWorld) -
 
 
 @virtual
+async def test_what_retention_took_is_a_gap_though_the_first_walk_after_it_fails(world: MakeWorld) -> None:
+    w = world(simple(*range(-30, 0, 5)))
+    await w.polls()
+    w.epcc.add(*[log(f"n{i}", at(1000 + i)) for i in range(5)])
+    await asyncio.sleep(2000)
+    w.epcc.delete_logs(older_than_ns=at(1002))
+    feeds = w.poller._feeds
+    walk_list = feeds._walk_list
+
+    async def stuck(*arguments: Any) -> Any:
+        return replace(await walk_list(*arguments), complete=False, how="stuck")
+
+    feeds._walk_list = stuck  # type: ignore[method-assign,assignment]
+    await w.polls()
+    assert (w.poller.failure, w.poller.intake.marks.gaps) == ("invalid_response", {})
+    feeds._walk_list = walk_list  # type: ignore[method-assign]
+    await w.polls()
+    assert w.poller.intake.marks.gaps == {"retention": 1}
+
+
+@virtual
 async def test_a_gap_of_a_list_in_no_order_closes_too(world: MakeWorld) -> None:
     """Such a list moves no `keep`: its ids are remembered for as long as they are listed."""
     w = world(simple(*range(-300, 0, 5), manners=Manners(order="unordered")), page_limit=25)
