@@ -333,9 +333,8 @@ class Intake:
             self._own.log_fields_missing.labels(store=self.name, field=field).inc(number)
         self.alive.update([entry.attempt.integration_id for entry in done.fresh])
         if not baseline:
-            observe = self._own.arrival_delay.labels(store=self.name).observe
-            for created_ns in [each.attempt.created_ns for each in done.fresh if each.attempt.created_ns is not None]:
-                observe(max(0, now_ns - created_ns) / 1e9)
+            created = [each.attempt.created_ns for each in done.fresh if each.attempt.created_ns is not None]
+            self._own.arrival_delay.observe_all(self.name, [max(0, now_ns - created_ns) for created_ns in created])
         if (floor_ns := self.marks.floor_ns) is not None:
             for entry in done.fresh:
                 if entry.at_ns < floor_ns:

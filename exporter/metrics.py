@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
 from exporter import __version__, tally
+from exporter.delays import Delays
 from exporter.exemplars import Exemplar, Exemplars
 from exporter.native import Native
 from exporter.records import MISSABLE_FIELDS, REASONS, REJECT_REASONS, Integration
@@ -249,9 +250,10 @@ class OwnMetrics:
         self.log_fields_missing = self._counter(
             "log_fields_missing", "Counted log records in which a field is missing or cannot be read.", "field"
         )
-        self.arrival_delay = self._histogram(
-            "arrival_delay_seconds", "From a log's creation to its being seen.", _DELAY_BUCKETS
+        self.arrival_delay = Delays(
+            f"{_E}arrival_delay_seconds", "From a log's creation to its being seen.", _DELAY_BUCKETS
         )
+        self.registry.register(self.arrival_delay)
         self.gaps = self._counter("gaps", "Stretches in which logs may have been missed, by cause.", "cause")
         self.gap_open = self._gauge(f"{_E}gap_open", "Gaps that have not passed out of the lookback.", "cause")
         self.list_order = self._gauge(f"{_E}list_order", "1 for the order in which EPCC lists all logs.", "order")
@@ -302,8 +304,8 @@ class OwnMetrics:
         for counter in (self.polls, self.logs_counted, self.logs_duplicate, self.series_folded):
             counter.labels(store)
         self.series_held.labels(store)
-        for histogram in (self.poll_duration, self.arrival_delay):
-            histogram.labels(store)
+        self.poll_duration.labels(store)
+        self.arrival_delay.add(store)
         closed: tuple[tuple[Counter | Gauge | Histogram, Iterable[str]], ...] = (
             (self.poll_failures, POLL_FAILURE_REASONS), (self.logs_rejected, REJECT_REASONS),
             (self.log_fields_missing, MISSABLE_FIELDS), (self.gaps, GAP_CAUSES), (self.gap_open, GAP_CAUSES),
@@ -316,6 +318,7 @@ class OwnMetrics:
 
     def remove_store(self, store: str) -> None:
         """A store that left the configuration leaves the page."""
+        self.arrival_delay.remove(store)
         # Found in what the metric shows: older versions of the library cannot remove by a part of the labels.
         for metric, names in self._by_store:
             shown = [sample.labels for family in metric.collect() for sample in family.samples]

@@ -24,18 +24,9 @@ LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
 CORE = {
-    "values",
-    "records",
-    "native",
-    "tally",
-    "questions",
-    "stitching",
-    "walk",
-    "ledger",
-    "folding",
-    "exemplars",
-    "metrics",
-}
+    "values", "records", "native", "tally", "questions", "stitching", "walk", "ledger", "folding",
+    "exemplars", "delays", "metrics",
+}  # fmt: skip
 # Pure too, on top of the core, which does not know them: what the probe asks, and what its answers show.
 PROBE = {"shape", "observed", "edge", "verdicts", "probe", "findings", "contents", "advice", "report"}
 # Pure too, on top of the core: a history from attempts.
@@ -74,7 +65,7 @@ USERS = {
     "sqlite3": STATE | {"backfill", "__main__"},  # the last two know its errors alone
     "yaml": {"config", "configfile", "outbound", "tlsconfig", "webconfig"},
     "bcrypt": {"passwords"},
-    "prometheus_client": {"metrics", "lines", "protobuf", "exposition"},
+    "prometheus_client": {"metrics", "delays", "lines", "protobuf", "exposition"},
     "random": {"clock", *DRAWING},
     "time": {"clock"},
     "uuid": set(),
