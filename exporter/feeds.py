@@ -274,7 +274,7 @@ class Feeds:
             now_ns,
             marks=marks,
             gaps=gaps,
-            listed=ended.listed if ended.swept and jumbled and ended.complete else None,
+            listed=frozenset(ended.listed) if ended.swept and jumbled and ended.complete else None,
             announce_all=first and self._intake.counting,
         )
         self._intake.counting = True

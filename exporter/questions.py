@@ -5,7 +5,7 @@ Order is evidence, not belief: Elastic Path documents none.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,7 +72,7 @@ class Ended:
     stop_ns: int | None  # what the walk went down to; None: the whole list
     evidence: str | None  # the order that the times on the pages show
     strong: bool  # no jumble would have looked like that
-    listed: frozenset[str]  # ids in the run, where the whole list was swept, else empty
+    listed: Set[str]  # ids in the run, where the whole list was swept, else empty
     swept: bool
     pages: int
     tail_at: int | None  # offset of the list's last record, where the end or the present was reached

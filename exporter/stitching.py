@@ -134,8 +134,9 @@ class Stitching:
             if (how := self._advance(answer, descending)) is not None:
                 return how
             if self.run.onward:
-                ahead = self._step(answer.page)
-                position = answer.offset + ahead
+                step = self._step(answer.page)
+                position = answer.offset + step
+                ahead = step if len(keys) >= run.longest else 0  # behind a short page stands the end
             else:
                 position = self._near_tail()
 

@@ -77,7 +77,7 @@ class Walk(Stitching):
             stop_ns=self.stop_ns if how == "floor" or self.run.begins_at > 0 else None,
             evidence=self._order(how),
             strong=self.evidence.strong,
-            listed=frozenset(self.run.keys) if swept and how == "end" else frozenset(),
+            listed=self.run.keys.keys() if swept and how == "end" else frozenset(),
             swept=swept and how == "end",
             pages=self.pages,
             tail_at=self.run.tail_at if how in ("end", "present", "known") and self.run.tail is not None else None,

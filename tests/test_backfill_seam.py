@@ -19,9 +19,11 @@ from exporter import seam, statefile
 from exporter.backfill import BackfillError
 from exporter.epcc import Epcc, log
 from exporter.manners import Manners
+from exporter.rows import Batch
 from exporter.shop import Integration
 from exporter.store import Store
 from tests.backfilled import STEP, Filled, backfill
+from tests.shelf import attempt
 from tests.world import START_NS, World, at, run, settled, simple
 
 START = START_NS // 10**9
@@ -288,3 +290,23 @@ def test_a_file_that_is_no_state_is_named_and_not_touched(tmp_path: Path) -> Non
     with pytest.raises(statefile.DamagedError, match="is not a state file of epcc-exporter"):
         seam.read(tmp_path, "acme")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("keep_ns", [100, None])
+def test_the_seam_knows_what_this_store_remembers_from_keep_on_whatever_its_ids_look_like(
+    tmp_path: Path, keep_ns: int | None
+) -> None:
+    odd = ['a"b\\c', "é\u2028\x01\x7f", "😀\n", "17"]
+    store = Store.open(tmp_path, START_NS)
+    store.begin("other", START_NS)
+    store.commit("other", Batch(now_ns=200, attempts=[attempt("others", 150), attempt("others too", None)]))
+    marks = store.begin("acme", START_NS)[0].copied()
+    marks.begun, marks.keep_ns = True, keep_ns
+    timed = [attempt(name, 100 + place) for place, name in enumerate(odd)]
+    attempts = [attempt("below", 99), *timed, attempt("untimed", None)]
+    store.commit("acme", Batch(now_ns=200, attempts=attempts, marks=marks))
+    store.close()
+    found = seam.read(tmp_path, "acme")
+    assert found is not None
+    assert found.keep_ns == keep_ns
+    assert found.ids == frozenset([*odd, "untimed", *([] if keep_ns else ["below"])])
