@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import socket
 import sys
 import tempfile
@@ -24,13 +25,14 @@ from tests.bench.places import PACKAGES, Missing
 from tests.bench.standin import Standin, standin
 
 LOGS = (20_000, 100_000)
+LATENCIES = (0.0, 1.0)  # ms: of a server on the same host, and of the nearest that a network has
 RUNS = 5
 HEAD = ("contestant", "what it keeps", "logs/s: median (least to most)", "time / bare loop", "CPU µs/log", "CPU / bare loop",
         "peak MB", "requests")  # fmt: skip
 MEANING = """\
 logs/s: of {runs} runs in turns, from the first request until every log is where the contestant keeps it. time and CPU:
 medians, divided by those of the bare loop (aiohttp, json.loads, page after page, nothing kept). peak: highest resident
-memory of all its processes. The server alone gives {limit:,.0f} logs/s to one client that does not look at the bytes.
+memory of all its processes. The server alone, with the wait, gives {limit:,.0f} logs/s to one client that looks at no byte.
 epcc-exporter is its own process with the limit on requests lifted; 100 requests/s is the most that a user can configure.
 Fetched: {fetched}; mtail as Debian or the host has it.
 """
@@ -39,6 +41,7 @@ Fetched: {fetched}; mtail as Debian or the host has it.
 @dataclass(frozen=True, slots=True)
 class Result:
     logs: int
+    latency_seconds: float  # before each answer
     limit: float  # logs/s of the server alone
     runs: Mapping[str, Sequence[Run]]  # by contestant
     missing: Mapping[str, str]  # contestant → why there is no figure
@@ -63,7 +66,9 @@ async def measure(
                         done[name].append(await run(contestant, server, Path(folder)))
                     except FailedError as error:
                         missing[name] = f"failed: {error}"
-    return Result(logs, limit, {name: each for name, each in done.items() if name not in missing}, missing)
+    return Result(
+        logs, latency_seconds, limit, {name: each for name, each in done.items() if name not in missing}, missing
+    )
 
 
 def server_limit(server: Standin) -> float:
@@ -100,7 +105,8 @@ def shown(result: Result, keeps: Mapping[str, str]) -> str:
         )  # fmt: skip
     number = max((len(each) for each in result.runs.values()), default=0)
     missing = "".join(f"missing: {name}: {reason}\n" for name, reason in result.missing.items())
-    title = f"{result.logs:,} logs, pages of 100\n"
+    wait = f", {result.latency_seconds * 1000:g} ms before each answer" if result.latency_seconds else ""
+    title = f"{result.logs:,} logs, pages of 100{wait}\n"
     return (
         title
         + table(HEAD, rows, texts=2)
@@ -125,12 +131,13 @@ def main() -> int:
     )
     parser.add_argument("--logs", type=int, nargs="+", default=list(LOGS), help="sizes (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=RUNS, help="of each contestant (default: %(default)s)")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="before each answer (default: none)")
+    parser.add_argument("--latency", type=float, nargs="+", default=list(LATENCIES), metavar="MS",
+                        help="before each answer (default: %(default)s)")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these contestants; the bare loop always runs")
     parser.add_argument("--profile", action="store_true", help="instead: where the exporter's time goes, by py-spy")
     arguments = parser.parse_args()
     if arguments.profile:
-        return asyncio.run(profiled(max(arguments.logs), arguments.latency / 1000))
+        return asyncio.run(profiled(max(arguments.logs), min(arguments.latency) / 1000))
     field = {**own(), **fetched()}
     if arguments.only:
         if unknown := set(arguments.only) - field.keys():
@@ -138,8 +145,8 @@ def main() -> int:
         field = {name: each for name, each in field.items() if name in {*arguments.only, BASE}}
     keeps = {name: each.keeps for name, each in field.items() if isinstance(each, Contestant)}
     well = True
-    for logs in arguments.logs:
-        result = asyncio.run(measure(logs, arguments.runs, field, arguments.latency / 1000))
+    for logs, latency in itertools.product(arguments.logs, arguments.latency):
+        result = asyncio.run(measure(logs, arguments.runs, field, latency / 1000))
         sys.stdout.write(f"{shown(result, keeps)}\n")
         sys.stdout.flush()
         well = well and not any(reason.startswith("failed") for reason in result.missing.values())
