@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from exporter import logs
 from exporter.api import ApiError
 from exporter.config import StoreConfig
 from exporter.fetch import LIMIT_CODES, PAGE_LIMIT_MIN, Fetch, Pages
+from exporter.foresight import pages_left
 from exporter.metrics import OwnMetrics
 from exporter.questions import ANY, NEWEST_FIRST, OLDEST_FIRST, UNKNOWN, UNORDERED, Ended, Goal, Got, Refused
 from exporter.records import Integration, Page, read_integrations, read_jobs, read_page
@@ -48,6 +50,7 @@ class Taker(Protocol):
 
     marks: Marks
     counting: bool  # False while a baseline is remembered and not counted
+    known_ns: int  # no log that an earlier walk has remembered was created later; 0: none is
 
     @property
     def integrations(self) -> Mapping[str, Integration]: ...
@@ -137,7 +140,7 @@ class Feeds:
         def page(offset: int) -> asyncio.Future[tuple[Page, int] | None]:
             return asyncio.ensure_future(self._fetch.page(endpoint, path, offset, self._config.page_limit, key or None))
 
-        walk, pages = Walk(goal), Pages(page)
+        walk, pages = Walk(goal), Pages(page, partial(pages_left, goal, self._intake.known_ns))
         questions = walk.start()
         try:
             ask = next(questions)

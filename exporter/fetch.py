@@ -85,8 +85,15 @@ class Fetch:
 class Pages:
     """The pages of one list for one walk. One fetched ahead may have moved meanwhile: the walk's stitching sees it."""
 
-    def __init__(self, fetch: Callable[[int], asyncio.Future[tuple[Page, int] | None]]) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int], asyncio.Future[tuple[Page, int] | None]],
+        left: Callable[[Page, int], int | None] = lambda page, server_ns: None,
+    ) -> None:
+        """`left`: of a page and the server's clock, how many are likely to be wanted after it; None: nothing says."""
         self._fetch = fetch
+        self._left = left
+        self._most: int | None = None  # that are likely to be wanted from here on
         self._ahead: dict[int, asyncio.Future[tuple[Page, int] | None]] = {}
         self._steps = 0
 
@@ -102,6 +109,8 @@ class Pages:
         self._steps = self._steps + 1 if ahead else 0
         # Not before the third page in a row: a poll of a page or two should cost just these.
         window = min(CONCURRENCY - 1, 2 ** (self._steps - 1)) if self._steps > 1 else 0
+        if self._most is not None:
+            window = min(window, self._most - 1)
         for i in range(1, window + 1):
             if offset + i * ahead not in self._ahead:
                 self._ahead[offset + i * ahead] = self._fetch(offset + i * ahead)
@@ -110,6 +119,7 @@ class Pages:
         except asyncio.CancelledError:
             wanted.cancel()
             raise
+        self._most = None if fetched is None else self._left(*fetched)
         return None if fetched is None else (at, *fetched)
 
     async def close(self) -> None:

@@ -94,6 +94,7 @@ class _Basket:
     host_ahead_ns: int | None = None
     integrations: dict[str, Integration] = field(default_factory=dict)
     counting: bool = True
+    known_ns: int = 0
     met: set[str] = field(default_factory=set)
     taken: Taken = field(default_factory=Taken)
 

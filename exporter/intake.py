@@ -96,7 +96,7 @@ class Intake:
         self._pending: list[Attempt] = []
         self._new_here: set[str] = set()  # ids that this walk met first
         self._newest_ns = 0  # no remembered id was created later
-        self._known_ns = 0  # ... and was remembered before this walk
+        self.known_ns = 0  # ... and was remembered before this walk; 0: none is
         self._entering: asyncio.Task[None] | None = None  # a batch of this walk, on its way to disk
         self._rejected = Remembered()
         self._gaps = Gaps(config.name, self._lookback_ns, own, gaps)
@@ -121,7 +121,7 @@ class Intake:
     def begin_walk(self) -> None:
         """What an earlier walk of the same poll brought, and what is committed of it, is known ground to this one."""
         self._new_here = {attempt.id for attempt in self._pending}
-        self._known_ns = max(self._newest_ns, _newest_ns(self._pending))
+        self.known_ns = max(self._newest_ns, _newest_ns(self._pending))
 
     async def enter(self, page: Page, server_ns: int) -> frozenset[str]:
         """Takes a page's attempts in; returns those of its ids that no earlier walk has remembered."""
@@ -142,7 +142,7 @@ class Intake:
 
     async def _unknown(self, page: Page) -> frozenset[str]:
         """What was created after all that is remembered cannot be among it: most pages of a long catching-up."""
-        above = max(self._known_ns, (self.marks.keep_ns or 0) - 1)
+        above = max(self.known_ns, (self.marks.keep_ns or 0) - 1)
         if len(page.times) == len(page.stamps) and (page.oldest_ns is None or page.oldest_ns > above):
             return frozenset(page.ids)
         return await self._guarded(self._store.unknown, self.name, page.attempts)

@@ -24,6 +24,11 @@ TEMPLATE_ID: Final = re.compile(r"\$id := printf `([^`]+)`")  # what the first %
 Labels = frozenset[str]
 
 
+def own_labels(collector: object) -> Labels:
+    """Of one of the exporter's own metrics: the library's say so themselves, ours has a store's alone."""
+    return frozenset(getattr(collector, "_labelnames", ("store",)))
+
+
 def exposed() -> dict[str, tuple[str, Labels]]:
     """Each series that /metrics has → its kind and labels. A histogram's base name is its native histogram."""
     found: dict[str, tuple[str, Labels]] = {
@@ -47,7 +52,7 @@ def exposed() -> dict[str, tuple[str, Labels]]:
     for metric in own.registry.collect():
         if metric.name.startswith("epcc_"):
             collector = own.registry._names_to_collectors[metric.name]
-            add(metric.name, metric.type, TARGET | {*collector._labelnames})  # type: ignore[attr-defined]
+            add(metric.name, metric.type, TARGET | own_labels(collector))
     return found
 
 

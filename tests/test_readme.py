@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from exporter import flags
 from exporter.metrics import FAMILIES, GAP_CAUSES, ORDERS, POLL_FAILURE_REASONS, OwnMetrics
 from exporter.records import REASONS, REJECT_REASONS
+from tests.promql import own_labels
 from tests.simulation.scenario import PROFILES
 
 ROOT = Path(__file__).parent.parent
@@ -37,8 +38,7 @@ def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> N
     for metric in own_families():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         collector = OwnMetrics().registry._names_to_collectors[metric.name]
-        labels = getattr(collector, "_labelnames", ("store",))  # a collector of ours has no other
-        expected[name] = (metric.type, set(labels) - {"store", "version", "python_version"})
+        expected[name] = (metric.type, set(own_labels(collector)) - {"store", "version", "python_version"})
     assert {name: (kind, labels) for name, (kind, labels, _) in documented().items()} == expected
 
 

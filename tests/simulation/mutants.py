@@ -126,7 +126,8 @@ MUTANTS = (
         "stitching",
         (("        run = self.run\n        if run.tail is None:\n            run.empties += 1",
           '        run = self.run\n        return "end"\n        if run.tail is None:\n            run.empties += 1'),),
-        "cut",
+        "limited",
+        seeds=20,
     ),
     Mutant(
         "the offset limit is taken for the end",
