@@ -25,7 +25,7 @@ from tests.bench.places import PACKAGES, Missing
 from tests.bench.standin import Standin, standin
 
 LOGS = (20_000, 100_000)
-LATENCIES = (0.0, 1.0)  # ms: of a server on the same host, and of the nearest that a network has
+LATENCIES = (0.0, 1.0)  # ms: of a server on the same host, and of one over the internet at the very least
 RUNS = 5
 HEAD = ("contestant", "what it keeps", "logs/s: median (least to most)", "time / bare loop", "CPU µs/log", "CPU / bare loop",
         "peak MB", "requests")  # fmt: skip
