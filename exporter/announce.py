@@ -64,8 +64,7 @@ class Announcer:
                 continue
             if not shown.tally.announced:
                 newborn.add((store, integration_id, None))
-            codes = shown.tally.responses.keys() - set(shown.tally.announced_codes)
-            newborn.update((store, integration_id, code) for code in codes)
+            newborn.update([(store, integration_id, code) for code in shown.tally.newborn_codes])
         self._scrapers.newborn(newborn, version)
         self._own.series_held.labels(store=store).set(self._exposition.held(store))
 

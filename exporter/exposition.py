@@ -122,14 +122,16 @@ class Exposition:
 
     def publish(self, store: str, changes: Mapping[str, Shown | None]) -> int:
         """New views of integrations (None: it leaves), shown together from now on; returns their version."""
-        for integration_id, shown in changes.items():
-            key = (store, integration_id)
-            for sheet in self._sheets.values():
-                sheet.dirty[key] = shown
-            before = self._views.pop(key, None) if shown is None else self._views.get(key)
+        news = {(store, integration_id): shown for integration_id, shown in changes.items()}
+        for sheet in self._sheets.values():
+            sheet.dirty.update(news)
+        held, views = self._held.get(store, 0), self._views
+        for key, shown in news.items():
+            before = views.pop(key, None) if shown is None else views.get(key)
             if shown is not None:
-                self._views[key] = shown
-            self._held[store] = self._held.get(store, 0) + _held(shown) - _held(before)
+                views[key] = shown
+            held += _held(shown) - _held(before)
+        self._held[store] = held
         self._version += 1
         return self._version
 
@@ -187,4 +189,4 @@ def _held(shown: Shown | None) -> int:
     tally = shown.tally
     if not tally.announced:
         return HELD_SERIES + len(tally.responses)
-    return len(tally.responses.keys() - set(tally.announced_codes))
+    return len(tally.newborn_codes)

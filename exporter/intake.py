@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from exporter.store import StorageError, Store
 from exporter.tally import Tally
 
 BATCH_ATTEMPTS: Final = 5_000  # per transaction: so many that fsync is cheap, so few that the disk is held shortly
+SHOWN_AT_ONCE: Final = 1_000  # integrations, before the event loop has its turn: 5 ms, 10,000 took 50 to 140
 LEAVE_NS: Final = 24 * 3600 * 1_000_000_000  # series of an integration that EPCC lists no more stay this long
 
 # Shown with a name like an integration, so that alerts, which name whom they are about, know it too.
@@ -114,7 +115,7 @@ class Intake:
         self._newest_ns = await self._writer(self._store.newest_ns, self.name)
         self._gaps.show(self.marks)
         self._stale = False
-        self.show(self.tallies)
+        await self._show_in_turns(self.tallies)
 
     # --- a walk's pages
 
@@ -227,20 +228,20 @@ class Intake:
 
     # --- which integrations
 
-    def learn(self, integrations: dict[str, Integration]) -> None:
+    async def learn(self, integrations: dict[str, Integration]) -> None:
         """What EPCC lists now; strangers that it does not name are judged by their ids alone from here on."""
         changed = [i for i, each in integrations.items() if self.integrations.get(i) != each]
         changed += self.integrations.keys() - integrations.keys()
         self.integrations = integrations
         self._unlisted = {*self._unlisted, *self.strangers} - integrations.keys()
         self.strangers.clear()
-        self.show(changed, left=[i for i in self.tallies if not self.wanted(i)])
+        await self._show_in_turns(changed, left=[i for i in self.tallies if not self.wanted(i)])
 
     def wanted(self, integration_id: str) -> bool:
         """Whether `integrations.include` and `.exclude` let it count, by id or name. What was folded was wanted."""
-        return integration_id == OTHER or chosen(
-            self._include, self._exclude, integration_id, self.integrations.get(integration_id)
-        )
+        if integration_id == OTHER or not (self._include or self._exclude):
+            return True
+        return chosen(self._include, self._exclude, integration_id, self.integrations.get(integration_id))
 
     def _judged(self, attempts: list[Attempt]) -> list[Attempt]:
         """Without those of integrations whose name is not known yet and matters: they are not remembered either, so
@@ -279,7 +280,7 @@ class Intake:
             self._take_exemplars(done, batch.now_ns)
             self.recent.take(done.fresh)
         self._gaps.show(self.marks)
-        self.show(self.tallies if begins else done.tallies, left=batch.drop)
+        await self._show_in_turns(self.tallies if begins else done.tallies, left=batch.drop)
         return done
 
     def _take_exemplars(self, done: Committed, now_ns: int) -> None:
@@ -298,6 +299,18 @@ class Intake:
             # After a cancellation the thread goes on: what it commits is not in our memory.
             self._stale = True
             raise
+
+    async def _show_in_turns(self, integration_ids: Iterable[str], *, left: Sequence[str] = ()) -> None:
+        """`show`, so many at once that the event loop is held for milliseconds."""
+        ids = list(integration_ids)
+        self.show(ids[:SHOWN_AT_ONCE], left=left)
+        for place in range(SHOWN_AT_ONCE, len(ids), SHOWN_AT_ONCE):
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self._stale = True  # the next beginning shows the rest
+                raise
+            self.show(ids[place : place + SHOWN_AT_ONCE])
 
     def show(self, integration_ids: Mapping[str, object] | Sequence[str], *, left: Sequence[str] = ()) -> None:
         """Publishes the committed tallies of these integrations, once the store's first walk has ended."""

@@ -130,10 +130,13 @@ class LastHour:
 
 
 def _add(rings: dict[str, _Ring], integration_id: str, tally: Tally, before: Tally, slot: int) -> None:
-    attempts, failed = tally.attempts - before.attempts, tally.failed - before.failed
-    buckets = [now - was for now, was in zip(tally.processing.counts, before.processing.counts, strict=True)]
-    if attempts <= 0 or failed < 0 or min(buckets) < 0:
+    attempts = tally.attempts - before.attempts
+    if attempts <= 0:
         return  # nothing was counted, or it began at 0 again after its state was lost
+    failed = tally.failed - before.failed
+    buckets = [now - was for now, was in zip(tally.processing.counts, before.processing.counts, strict=True)]
+    if failed < 0 or min(buckets) < 0:
+        return  # it began at 0 again, and has counted more since
     ring = rings.get(integration_id)
     if ring is None:
         ring = rings[integration_id] = _Ring(slot)

@@ -183,7 +183,7 @@ class StorePoller:
         self._integrations_at = now
         if self.intake.strangers:
             self._complete_at = None  # their attempts were passed over: walk to where they are
-        self.intake.learn(found)
+        await self.intake.learn(found)
         await self._note_gone()
         return None
 

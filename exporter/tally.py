@@ -7,7 +7,7 @@ on: `ledger` works on copies. Changing a bucket's bound here starts that histogr
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -109,6 +109,13 @@ class Tally(msgspec.Struct):
         if self.delivery.bounds != DELIVERY_BOUNDS:
             self.delivery = _delivery()
         return self
+
+    @property
+    def newborn_codes(self) -> Collection[str]:
+        """Status codes whose series are shown as 0 though the others are not."""
+        if len(self.announced_codes) == len(self.responses):  # those announced are among them: mostly, all
+            return ()
+        return self.responses.keys() - set(self.announced_codes)
 
     @property
     def failed(self) -> int:

@@ -182,6 +182,11 @@ def libraries_have_few_users(source: Source) -> Problems:
 def only_the_clock_asks_the_host(source: Source) -> Problems:
     if not source.in_exporter:
         return
+    turns = [
+        node.func
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node) == "asyncio.sleep(0)"
+    ]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("random", "time"):
             yield node.lineno, f"import {node.module} as a module, so that its use is seen"
@@ -192,7 +197,9 @@ def only_the_clock_asks_the_host(source: Source) -> Problems:
         if not isinstance(node, ast.Attribute):
             continue
         name = ast.unparse(node)
-        if name == "asyncio.sleep" and source.module not in SLEEPERS:
+        if (
+            name == "asyncio.sleep" and source.module not in SLEEPERS and node not in turns
+        ):  # others' turn takes no time
             yield node.lineno, "sleeps, and no clock was asked"
         if name.startswith("random.") and name != "random.Random" and source.module != "clock":
             yield node.lineno, f"draws from the host: {name}"

@@ -106,7 +106,7 @@ class Target:
         target = cls(folder)
         await target._world.poller.begin()
         target._opened = time.perf_counter() - target._began
-        target._world.poller.intake.learn(integrations(number))
+        await target._world.poller.intake.learn(integrations(number))
         ((_, target._port),) = await target._server.start([("127.0.0.1", 0)])
         return target
 

@@ -72,7 +72,7 @@ async def fill(world: World, known: dict[str, Integration], logs: int) -> None:
     """As a first walk with `history: count` would: `logs` counted and remembered, and everything shown."""
     intake, ids, now_ns = world.poller.intake, list(known), time.time_ns()
     await world.poller.begin()
-    intake.learn(known)
+    await intake.learn(known)
     chunk = max(CHUNK, LOGS_EACH * len(ids))
     for number, first in enumerate(range(0, logs, chunk)):
         newest_ns = now_ns - first * 1_000_000
