@@ -15,9 +15,10 @@ def pages_left(goal: Goal, known_ns: int, page: Page, server_ns: int) -> int | N
 
     `known_ns`: no log is remembered that was created later; 0: none is. `server_ns`: the server's clock of the page.
     """
-    if not page.times:
+    oldest_ns = page.oldest_ns
+    if oldest_ns is None:
         return None
-    newest_ns, oldest_ns = max(page.times), min(page.times)
+    newest_ns = max(page.times)
     if goal.order == NEWEST_FIRST:
         until_ns = known_ns if goal.quick else goal.stop_ns or 0
         if until_ns == 0 or newest_ns < until_ns:  # all of the list; or it goes on for another reason

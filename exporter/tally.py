@@ -112,7 +112,7 @@ class Tally(msgspec.Struct):
 
     @property
     def newborn_codes(self) -> Collection[str]:
-        """Status codes whose series are shown as 0 though the others are not."""
+        """Status codes whose series are still shown as 0."""
         if len(self.announced_codes) == len(self.responses):  # those announced are among them: mostly, all
             return ()
         return self.responses.keys() - set(self.announced_codes)

@@ -29,6 +29,16 @@ async def followed(world: MakeWorld) -> World:
     return w
 
 
+async def back_too_late(world: MakeWorld) -> World:
+    """After an outage in which retention has taken two of five logs."""
+    w = world(simple(*range(-30, 0, 5)))
+    await w.polls()
+    w.epcc.add(*[log(f"n{i}", at(1000 + i)) for i in range(5)])
+    await asyncio.sleep(2000)
+    w.epcc.delete_logs(older_than_ns=at(1002))
+    return w
+
+
 def add_late(w: World, name: str) -> None:
     now = w.clock.monotonic()
     w.epcc.add(log(name, at(now - 390), visible_ns=at(now - 5)), log(f"after {name}", at(now - 1)))
@@ -39,11 +49,7 @@ def test_logs_that_retention_took_during_an_outage_are_told_of_with_their_time(
 ) -> None:
     @virtual
     async def test(world: MakeWorld) -> None:
-        w = world(simple(*range(-30, 0, 5)))
-        await w.polls()
-        w.epcc.add(*[log(f"n{i}", at(1000 + i)) for i in range(5)])
-        await asyncio.sleep(2000)
-        w.epcc.delete_logs(older_than_ns=at(1002))
+        w = await back_too_late(world)
         with caplog.at_level(logging.WARNING):
             await w.polls(20)
         (line,) = told(caplog)
@@ -168,11 +174,7 @@ async def test_what_left_the_list_while_it_was_read_is_a_gap(world: MakeWorld) -
 
 @virtual
 async def test_what_retention_took_is_a_gap_though_the_first_walk_after_it_fails(world: MakeWorld) -> None:
-    w = world(simple(*range(-30, 0, 5)))
-    await w.polls()
-    w.epcc.add(*[log(f"n{i}", at(1000 + i)) for i in range(5)])
-    await asyncio.sleep(2000)
-    w.epcc.delete_logs(older_than_ns=at(1002))
+    w = await back_too_late(world)
     feeds = w.poller._feeds
     walk_list = feeds._walk_list
 

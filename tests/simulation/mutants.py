@@ -127,7 +127,6 @@ MUTANTS = (
         (("        run = self.run\n        if run.tail is None:\n            run.empties += 1",
           '        run = self.run\n        return "end"\n        if run.tail is None:\n            run.empties += 1'),),
         "limited",
-        seeds=20,
     ),
     Mutant(
         "the offset limit is taken for the end",
